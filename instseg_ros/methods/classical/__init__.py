@@ -1,0 +1,1 @@
+"""Segmenters without training: the baselines that every learned method has to beat."""
