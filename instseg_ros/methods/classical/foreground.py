@@ -8,12 +8,12 @@ import numpy as np
 def fit_floor(points: np.ndarray, *, tolerance: float = 0.003, trials: int = 200, seed: int = 0) -> np.ndarray | None:
     """The supporting plane of a scene by RANSAC (Fischler and Bolles 1981).
 
-    Among sampled planes it takes the one with the most inliers minus ten times the points clearly behind it: parts lie
-    in front of a floor, never behind it, so the top of a flat part cannot win over the floor that shows beside it.
+    Among sampled planes it takes the one with the most inliers minus twice the points clearly behind it: parts lie in
+    front of a floor, not behind it, so the top of a flat part does not win over the floor that shows beside it.
 
     Args:
         points: (M, 3) metres in the camera frame, finite.
-        tolerance: distance of an inlier, metres.
+        tolerance: distance of an inlier at 0.6 m, metres; it grows with the square of the range, as stereo noise does.
         trials: number of sampled planes.
         seed: of the sampling; equal input gives an equal plane.
 
@@ -35,8 +35,9 @@ def fit_floor(points: np.ndarray, *, tolerance: float = 0.003, trials: int = 200
     side = np.where(offset < 0, -1.0, 1.0)  # the camera is at the origin: n·0 + d > 0 turns the normal towards it
     plane = np.concatenate([normal, offset[:, None]], axis=-1) * side[:, None]
     height = sample @ plane[:, :3].T + plane[:, 3]
-    inside = np.abs(height) < tolerance
-    best = int(np.argmax(inside.sum(0) - 10 * (height < -2 * tolerance).sum(0)))
+    limit = tolerance * np.maximum(1.0, (sample[:, 2:] / 0.6) ** 2)
+    inside = np.abs(height) < limit
+    best = int(np.argmax(inside.sum(0) - 2 * (height < -3 * limit).sum(0)))
     if inside[:, best].mean() < 0.05:
         return None
     chosen = sample[inside[:, best]]
