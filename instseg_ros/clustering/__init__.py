@@ -1,0 +1,1 @@
+"""Clustering: arrays in, labels out (torch and NumPy; no files, no ROS)."""

@@ -1,0 +1,81 @@
+"""Frame → network inputs. The same code feeds training and the robot, so the two cannot drift apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+from ...geometry import deproject
+
+POSITION_SCALE = 0.1  # metres per unit of the xyz channels
+CONTRAST_SCALE = 0.01  # metres per unit of the local depth contrast
+CONTRAST_WINDOW = 21  # pixels; about half a part at bin-picking range
+CLIP = 5.0
+
+
+def fill_depth(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Replace missing readings by the nearest reading in the image.
+
+    Args:
+        depth: (H, W) float32 metres, NaN where there is no reading.
+
+    Returns:
+        filled (H, W) float32, and valid (H, W) bool. Without any reading, filled is all zeros.
+    """
+    valid = np.isfinite(depth)
+    if valid.all():
+        return depth, valid
+    if not valid.any():
+        return np.zeros_like(depth), valid
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~valid).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    # Labels of valid pixels are a bijection onto 1…count, so they index the readings.
+    readings = np.zeros(int(nearest.max()) + 1, np.float32)
+    readings[nearest[valid]] = depth[valid]
+    return readings[nearest], valid
+
+
+def network_inputs(
+    depth: np.ndarray, K: np.ndarray, color: np.ndarray | None, names: Iterable[str], *, shift: np.ndarray | None = None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Build the input images of ClusterNet.
+
+    Args:
+        depth: (H, W) float32 metres, NaN where there is no reading.
+        K: (3, 3) pixels.
+        color: (H, W, 3) uint8 RGB; only read when ``names`` has rgb.
+        names: modalities among rgb, xyz, depth.
+        shift: (3,) metres added to the xyz channels; training jitters it so that nothing depends on where the bin stands.
+
+    Returns:
+        images: (H, W, C) float32 a modality. ``rgb``: [−1, 1]. ``xyz``: X, Y, Z minus the median Z, in units of 0.1 m, and
+        validity. ``depth``: Z minus the median, in units of 0.1 m, minus its local mean, in units of 1 cm, and validity.
+        points: (H, W, 3) float32 metres, missing depth filled with the nearest reading.
+    """
+    filled, valid = fill_depth(depth)
+    points = deproject(filled, K)
+    sample = depth[::4, ::4]
+    sample = sample[np.isfinite(sample)]
+    middle = np.float32(np.median(sample)) if sample.size else np.float32(0)
+    images = {}
+    for name in names:
+        if name == "rgb":
+            images[name] = color.astype(np.float32) / 127.5 - 1
+            continue
+        image = np.empty((*depth.shape, 4 if name == "xyz" else 3), np.float32)
+        if name == "xyz":
+            offset = np.array([0, 0, -middle], np.float32) + (0 if shift is None else shift.astype(np.float32))
+            np.add(points, offset, out=image[..., :3])
+            image[..., :3] *= 1 / POSITION_SCALE
+        else:
+            relative = filled - middle
+            local = cv2.blur(relative, (CONTRAST_WINDOW, CONTRAST_WINDOW), borderType=cv2.BORDER_REFLECT_101)
+            image[..., 0] = (relative + (0 if shift is None else np.float32(shift[2]))) / POSITION_SCALE
+            image[..., 1] = (relative - local) / CONTRAST_SCALE
+        np.clip(image, -CLIP, CLIP, out=image)
+        image[..., -1] = valid
+        images[name] = image
+    return images, points

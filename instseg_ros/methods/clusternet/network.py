@@ -1,0 +1,193 @@
+"""The ClusterNet network (Shao et al., section III-C and figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...errors import InputError
+from .encoders import ASPP, VGG, ResNet, conv_bn
+
+INPUT_CHANNELS = {"rgb": 3, "xyz": 4, "depth": 3}
+"""Channels of each modality; xyz and depth carry a validity channel (``inputs.py``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterNetConfig:
+    """Everything that defines the network; stored as ``network`` in ``model.yaml``.
+
+    Attributes:
+        inputs: any non-empty subset of rgb, xyz, depth (the paper's ablation: rgb, rgb+depth, rgb+xyz, all).
+        bottleneck, blocks, widths, stem, stem_kernel: the ResNet of the RGB and the XYZ branch.
+        vgg_convs, vgg_widths: the VGG of the depth branch.
+        context: channels of C4f and Df. fused: channels of C1f. rates: ASPP dilation rates.
+        decoder: channels of the upconvolutions at H/8, H/4, H/2, H.
+        detail_skips: also feed encoder features at H/4 and H/2 to the decoder (not in the paper; sharper borders).
+        feature_stride, mask_stride: resolution that heads are decoded at before bilinear upsampling; the paper's are 1 and 4.
+        moments: predict the second moments beside the centroid (paper's c+cov), else the centroid alone (c).
+        metres: size of one output unit of centroid votes, moments and radius.
+    """
+
+    inputs: tuple[str, ...] = ("rgb", "xyz", "depth")
+    bottleneck: bool = True
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    stem: int = 64
+    stem_kernel: int = 7
+    vgg_convs: tuple[int, ...] = (2, 2, 3, 3)
+    vgg_widths: tuple[int, ...] = (64, 128, 256, 512)
+    context: int = 256
+    fused: int = 256
+    rates: tuple[int, ...] = (6, 12, 18)
+    decoder: tuple[int, ...] = (256, 128, 64, 32)
+    detail_skips: bool = False
+    feature_stride: int = 1
+    mask_stride: int = 4
+    moments: bool = True
+    metres: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, list):  # YAML has no tuples
+                object.__setattr__(self, name, tuple(value))
+        unknown = set(self.inputs) - INPUT_CHANNELS.keys()
+        if unknown or not self.inputs:
+            raise InputError(f"inputs must be a non-empty subset of rgb, xyz, depth, got {list(self.inputs)}")
+        for name in ("feature_stride", "mask_stride"):
+            if getattr(self, name) not in (1, 2, 4):
+                raise InputError(f"{name} must be 1, 2 or 4, got {getattr(self, name)}")
+
+
+class Prediction(NamedTuple):
+    """Per-pixel output at the input's resolution, or at ``feature_stride`` when not upsampled.
+
+    Attributes:
+        votes: (B, 3, h, w) metres, from the pixel's own point to the part's centroid.
+        moments: (B, 6, h, w) metres, entries xx yy zz xy yz zx of S with S S = covariance; None without moments.
+        mask: (B, 2, h, w) logits background / part.
+        center: (B, 2, h, w) logits of the centroid probability η.
+        radius: (B, 1, h, w) metres, sphere radius B.
+    """
+
+    votes: Tensor
+    moments: Tensor | None
+    mask: Tensor
+    center: Tensor
+    radius: Tensor
+
+
+class ClusterNet(nn.Module):
+    """Three encoders, one decoder, four heads: object features ξ, centroid probability η, mask, radius B.
+
+    The paper's feature ξ (Eq. 1) adds centroid (m) and moments (m²); here the moments keep channels of their own as the
+    symmetric square root of the covariance, in metres like the centroid, so that distances in feature space have a unit.
+    """
+
+    def __init__(self, config: ClusterNetConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.resnets = nn.ModuleDict(
+            {
+                name: ResNet(
+                    INPUT_CHANNELS[name],
+                    stem=c.stem,
+                    stem_kernel=c.stem_kernel,
+                    blocks=c.blocks,
+                    widths=c.widths,
+                    bottleneck=c.bottleneck,
+                )
+                for name in ("rgb", "xyz")
+                if name in c.inputs
+            }
+        )
+        half, quarter, encoded = 0, 0, 0  # channels at H/2, H/4 and of Ef
+        if self.resnets:
+            resnets = list(self.resnets.values())
+            stem, c1, c4 = (sum(getattr(r, f"{n}_channels") for r in resnets) for n in ("stem", "c1", "c4"))
+            self.fuse_c1 = conv_bn(c1, c.fused, 3, stride=2)  # C1f at H/8
+            self.aspp_c4 = ASPP(c4, c.context, c.rates)  # C4f
+            half, quarter, encoded = stem, c1, c.fused + c.context
+        if "depth" in c.inputs:
+            self.vgg = VGG(INPUT_CHANNELS["depth"], convs=c.vgg_convs, widths=c.vgg_widths)
+            self.aspp_depth = ASPP(self.vgg.out_channels[2], c.context, c.rates)  # Df
+            half, quarter = half + self.vgg.out_channels[0], quarter + self.vgg.out_channels[1]
+            encoded += c.context
+        d8, d4, d2, d1 = c.decoder
+        skips = (quarter, half) if c.detail_skips else (0, 0)
+        self.squeeze4 = conv_bn(skips[0], d4, 1) if skips[0] else None
+        self.squeeze2 = conv_bn(skips[1], d2, 1) if skips[1] else None
+        self.decode8 = conv_bn(encoded, d8, 3)
+        self.decode4 = conv_bn(d8 + (d4 if skips[0] else 0), d4, 3)
+        finest = min(c.feature_stride, c.mask_stride)
+        self.decode2 = conv_bn(d4 + (d2 if skips[1] else 0), d2, 3) if finest <= 2 else None
+        self.decode1 = conv_bn(d2, d1, 3) if finest <= 1 else None
+        width = {4: d4, 2: d2, 1: d1}
+        self.feature_head = nn.Conv2d(width[c.feature_stride], 9 if c.moments else 3, 1)
+        self.mask_head = nn.Conv2d(width[c.mask_stride], 2, 1)
+        self.center_head = nn.Conv2d(width[c.mask_stride], 2, 1)
+        self.radius_head = nn.Sequential(conv_bn(c.context, d4, 3), nn.Conv2d(d4, 1, 1))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.feature_head.weight, std=0.01)
+
+    def forward(self, images: dict[str, Tensor], *, upsample: bool = True) -> Prediction:
+        """Predict from ``images[name]`` (B, C, H, W), H and W multiples of 32.
+
+        Args:
+            upsample: bring every head to (H, W), as in training; otherwise all heads come at ``feature_stride``.
+        """
+        c = self.config
+        size = next(iter(images.values())).shape[-2:]
+        stride = 1 if upsample else c.feature_stride
+        target = (size[0] // stride, size[1] // stride)
+        at8: list[Tensor] = []
+        at4: list[Tensor] = []
+        at2: list[Tensor] = []
+        context = None
+        if self.resnets:
+            stems, c1s, c4s = zip(*(net(images[name]) for name, net in self.resnets.items()))
+            c1f = self.fuse_c1(_cat(c1s))
+            context = _resize(self.aspp_c4(_cat(c4s)), c1f.shape[-2:])
+            at8, at4, at2 = [c1f, context], list(c1s), list(stems)
+        if "depth" in c.inputs:
+            half, quarter, eighth = self.vgg(images["depth"])
+            df = self.aspp_depth(eighth)
+            at8, at4, at2 = [*at8, df], [*at4, quarter], [*at2, half]
+            context = df if context is None else context
+        x = self.decode8(_cat(at8))
+        x4 = _resize(x, (size[0] // 4, size[1] // 4))
+        x4 = self.decode4(_cat([x4, self.squeeze4(_cat(at4))]) if self.squeeze4 is not None else x4)
+        decoded = {4: x4}
+        if self.decode2 is not None:
+            x2 = _resize(x4, (size[0] // 2, size[1] // 2))
+            decoded[2] = self.decode2(_cat([x2, self.squeeze2(_cat(at2))]) if self.squeeze2 is not None else x2)
+        if self.decode1 is not None:
+            decoded[1] = self.decode1(_resize(decoded[2], size))
+        features = _resize(self.feature_head(decoded[c.feature_stride]), target) * c.metres
+        radius = F.softplus(_resize(self.radius_head(context), target)) * c.metres
+        return Prediction(
+            votes=features[:, :3],
+            moments=features[:, 3:] if c.moments else None,
+            mask=_resize(self.mask_head(decoded[c.mask_stride]), target),
+            center=_resize(self.center_head(decoded[c.mask_stride]), target),
+            radius=radius,
+        )
+
+
+def _cat(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    return x if x.shape[-2:] == tuple(size) else F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,1 @@
+"""Simulated bins: parts, physics, rendering, sensor noise, datasets."""

@@ -1,0 +1,1 @@
+"""Training: one file a method (loss + LightningModule), data modules, checkpoints."""
