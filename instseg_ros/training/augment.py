@@ -1,0 +1,98 @@
+"""Augmentation of one view. Every step keeps depth, labels, intrinsics and poses consistent; nothing is mirrored unless told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from ..geometry import crop_intrinsics
+
+QUARTER_TURN = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+"""Motion of camera points when the image is turned a quarter counter-clockwise (np.rot90)."""
+MIRROR = np.diag([-1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One labelled view on its way into a batch; shapes and units as in Frame and bop.Truth."""
+
+    depth: np.ndarray
+    K: np.ndarray
+    color: np.ndarray | None
+    labels: np.ndarray
+    centroid: np.ndarray
+    covariance: np.ndarray
+
+
+def crop(sample: Sample, size: int, rng: np.random.Generator) -> Sample:
+    """Random ``size`` × ``size`` window that shows parts: its centre is a random part pixel, jittered by a quarter window.
+
+    Images smaller than the window are padded with "no reading".
+    """
+    height, width = sample.labels.shape
+    rows, columns = np.nonzero(sample.labels[::4, ::4])
+    if rows.size:
+        pick = rng.integers(rows.size)
+        center = np.array([rows[pick], columns[pick]]) * 4 + rng.integers(-size // 4, size // 4 + 1, 2)
+    else:
+        center = rng.integers(0, [height, width])
+    top = int(np.clip(center[0] - size // 2, 0, max(height - size, 0)))
+    left = int(np.clip(center[1] - size // 2, 0, max(width - size, 0)))
+
+    def cut(image: np.ndarray | None, fill: float) -> np.ndarray | None:
+        if image is None:
+            return None
+        window = image[top : top + size, left : left + size]
+        pad = [(0, size - window.shape[0]), (0, size - window.shape[1])] + [(0, 0)] * (window.ndim - 2)
+        return np.pad(window, pad, constant_values=fill) if any(p[1] for p in pad) else window
+
+    return replace(
+        sample,
+        depth=cut(sample.depth, np.nan),
+        color=cut(sample.color, 0),
+        labels=cut(sample.labels, 0),
+        K=crop_intrinsics(sample.K, left, top),
+    )
+
+
+def turn(sample: Sample, quarters: int) -> Sample:
+    """Roll the camera by ``quarters`` · 90° (counter-clockwise in the image): exact, nothing is resampled."""
+    for _ in range(quarters % 4):
+        K, width = sample.K, sample.labels.shape[1]
+        turned = np.array([[K[1, 1], 0, K[1, 2]], [0, K[0, 0], width - 1 - K[0, 2]], [0, 0, 1]])
+        sample = _moved(sample, np.rot90, turned, QUARTER_TURN)
+    return sample
+
+
+def mirror(sample: Sample) -> Sample:
+    """Mirror left and right. Only for parts that equal their mirror image."""
+    K = sample.K.copy()
+    K[0, 2] = sample.labels.shape[1] - 1 - K[0, 2]
+    return _moved(sample, np.fliplr, K, MIRROR)
+
+
+def _moved(sample: Sample, image_motion: Callable[[np.ndarray], np.ndarray], K: np.ndarray, motion: np.ndarray) -> Sample:
+    return Sample(
+        depth=image_motion(sample.depth),
+        K=K,
+        color=None if sample.color is None else image_motion(sample.color),
+        labels=image_motion(sample.labels),
+        centroid=sample.centroid @ motion.T,
+        covariance=motion @ sample.covariance @ motion.T,
+    )
+
+
+def drop_patches(sample: Sample, rng: np.random.Generator, *, count: int, largest: int) -> Sample:
+    """Erase up to ``count`` ellipses of up to ``largest`` pixels from the depth: readings a real sensor loses to glare."""
+    hole = np.zeros(sample.labels.shape, np.uint8)
+    height, width = hole.shape
+    for _ in range(int(rng.integers(0, count + 1))):
+        center = (int(rng.integers(width)), int(rng.integers(height)))
+        axes = tuple(int(a) for a in rng.integers(1, max(largest // 2, 2), 2))
+        cv2.ellipse(hole, center, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+    depth = sample.depth.copy()
+    depth[hole > 0] = np.nan
+    return replace(sample, depth=depth)

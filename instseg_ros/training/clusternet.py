@@ -1,0 +1,185 @@
+"""ClusterNet's losses (Shao et al., section III-D) and its LightningModule."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..bop import BopDataset
+from ..evaluation import Evaluation
+from ..methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction
+from ..methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of Eq. 3; the defaults are the paper's (section IV-D).
+
+    Attributes:
+        semantic, center: λs (λm in section IV-D) and λcen. pixel: λp. feature, radius: λxi and λB inside Lp.
+        variance, violation: λvar and λvio until ``boost_epoch``, ``boosted`` from then on.
+        violation_range: λv, in units of the ground-truth radius B.
+    """
+
+    semantic: float = 1.0
+    center: float = 1.0
+    pixel: float = 100.0
+    feature: float = 1.0
+    radius: float = 10.0
+    variance: float = 1.0
+    violation: float = 1.0
+    boosted: float = 100.0
+    boost_epoch: int = 5
+    violation_range: float = 0.2
+
+
+def clusternet_losses(
+    prediction: Prediction, labels: Tensor, center: Tensor, points: Tensor, features: Tensor, radius: Tensor, *, violation_range: float
+) -> dict[str, Tensor]:
+    """The five losses of Eq. 3, unweighted. All but ``semantic`` look at ground-truth part pixels only.
+
+    Lp, Lvio and Lcen are means over these pixels and Lvar is a mean over parts; the paper prints sums, which would tie the
+    weights to image size and part count. Norms are Euclidean, in metres.
+
+    Args:
+        labels: (B, H, W) int64, 0 = background, k = row k − 1 of ``features``.
+        center: (B, H, W) int64, 1 = centroid candidate. points: (B, 3, H, W) m.
+        features: (N, D) m, ξ of the parts. radius: (N,) m, B of the parts.
+
+    Returns:
+        scalars semantic, center, feature, radius, variance, violation.
+    """
+    part = labels > 0
+    row = labels[part] - 1
+    xi_hat = (prediction.votes + points).permute(0, 2, 3, 1)[part]
+    if prediction.moments is not None:
+        xi_hat = torch.cat([xi_hat, prediction.moments.permute(0, 2, 3, 1)[part]], 1)
+    xi_hat = xi_hat.float()  # metres at 1e-3: half precision would round them away
+    losses = {"semantic": F.cross_entropy(prediction.mask.float(), part.long())}
+    if row.numel() == 0:
+        zero = xi_hat.sum()
+        return losses | {name: zero for name in ("center", "feature", "radius", "variance", "violation")}
+    error = _norm(xi_hat - features[row])
+    count = torch.bincount(row, minlength=len(features))
+    seen = count > 0
+    mean = torch.zeros_like(features).index_add(0, row, xi_hat) / count.clamp_min(1)[:, None]
+    spread = torch.zeros_like(radius).index_add(0, row, _norm(xi_hat - mean[row])) / count.clamp_min(1)
+    outside = error > violation_range * radius[row]
+    return losses | {
+        "center": F.cross_entropy(prediction.center.permute(0, 2, 3, 1)[part].float(), center[part]),
+        "feature": error.mean(),
+        "radius": (prediction.radius[:, 0][part].float() - radius[row]).abs().mean(),
+        "variance": spread[seen].mean(),
+        "violation": (error * outside).mean(),
+    }
+
+
+def total_loss(losses: dict[str, Tensor], config: LossConfig, epoch: int) -> Tensor:
+    """Eq. 3 with the schedule of section IV-D."""
+    boosted = epoch >= config.boost_epoch
+    return (
+        config.semantic * losses["semantic"]
+        + config.center * losses["center"]
+        + config.pixel * (config.feature * losses["feature"] + config.radius * losses["radius"])
+        + (config.boosted if boosted else config.variance) * losses["variance"]
+        + (config.boosted if boosted else config.violation) * losses["violation"]
+    )
+
+
+def _norm(x: Tensor) -> Tensor:
+    # The gradient of a norm at 0 is NaN in autograd.
+    return (x.square().sum(-1) + 1e-12).sqrt()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam as in the paper (α 1e-4, constant) unless told otherwise.
+
+    Attributes:
+        learning_rate: peak. warmup: steps of linear rise. decay: last share of the steps, over which it falls linearly to 0.
+        weight_decay: decoupled. clip: largest gradient norm, 0 = off.
+    """
+
+    learning_rate: float = 1e-4
+    warmup: int = 0
+    decay: float = 0.0
+    weight_decay: float = 0.0
+    clip: float = 0.0
+
+
+def learning_rate_factor(step: int, *, steps: int, warmup: int, decay: float) -> float:
+    """Linear warm-up, plateau, linear fall over the last share ``decay`` of ``steps``."""
+    rise = (step + 1) / warmup if step < warmup else 1.0
+    tail = steps * decay
+    fall = (steps - step) / tail if tail and step > steps - tail else 1.0
+    return max(min(rise, fall), 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterNetTraining:
+    """What a checkpoint needs to go on: configurations as plain dictionaries."""
+
+    network: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, Any] = field(default_factory=dict)
+    steps: int = 1
+
+
+class ClusterNetModule(pl.LightningModule):
+    """Optimises Eq. 3; validates with the runtime's own segmenter, so AP is of what the robot will run."""
+
+    def __init__(self, training: ClusterNetTraining, validation: BopDataset | None = None, *, validation_images: int = 0) -> None:
+        super().__init__()
+        self.network = ClusterNet(ClusterNetConfig(**training.network)).to(memory_format=torch.channels_last)
+        self.loss, self.optimizer = LossConfig(**training.loss), OptimizerConfig(**training.optimizer)
+        self.thresholds, self.steps = Thresholds(**training.thresholds), training.steps
+        self.validation, self.validation_images = validation, validation_images
+
+    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
+        prediction = self.network(batch["images"])
+        losses = clusternet_losses(
+            prediction, batch["labels"], batch["center"], batch["points"], batch["features"], batch["radius"],
+            violation_range=self.loss.violation_range,
+        )
+        total = total_loss(losses, self.loss, self.current_epoch)
+        size = batch["labels"].shape[0]
+        self.log("loss", total.detach(), prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=size)
+        return total
+
+    def validation_step(self, batch: Tensor, index: int) -> None:
+        """``batch`` holds indices into the validation set: frames are whole, as on the robot."""
+        segmenter = ClusterNetSegmenter(self.network, self.thresholds, self.device)
+        for i in batch.tolist():
+            frame, truth = self.validation.frame(i), self.validation.truth(i)
+            start = time.perf_counter()
+            instances = segmenter.segment(frame)
+            self.evaluation.add(truth, frame, instances, time.perf_counter() - start, key=self.validation.keys[i])
+
+    def on_validation_epoch_start(self) -> None:
+        self.evaluation = Evaluation()
+
+    def on_validation_epoch_end(self) -> None:
+        result = self.evaluation.result(bootstrap=0)
+        for name in ("AP", "AP50", "AR_heavy", "mIoU"):
+            value = result.get(name)
+            self.log(f"val/{name}", float(value) if value is not None and math.isfinite(value) else 0.0, prog_bar=name in ("AP", "AP50"), sync_dist=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        o = self.optimizer
+        decayed = [p for p in self.parameters() if p.ndim > 1]
+        plain = [p for p in self.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": o.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=o.learning_rate, betas=(0.9, 0.999))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, steps=self.steps, warmup=o.warmup, decay=o.decay)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,66 @@
+"""Training configuration files: shipped ones by name, a user's own by path, every key checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from ..errors import InputError
+from ..resources import resource
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """The run itself.
+
+    Attributes:
+        batch_size: samples a device and step. epochs: passes over the data, one crop a view each.
+        ema: decay of the exponential moving average of the weights, which is what is validated and shipped; 0 = off.
+        workers: processes that prepare samples. validation_images: whole images for validation AP after each epoch.
+        checkpoint_every: steps. precision: Lightning's, ``auto`` = bf16-mixed on a GPU and 32-bit on a CPU.
+    """
+
+    batch_size: int = 4
+    epochs: int = 20
+    ema: float = 0.0
+    workers: int = 1
+    validation_images: int = 50
+    checkpoint_every: int = 200
+    precision: str = "auto"
+
+
+def read_training_config(name_or_path: str | Path) -> dict[str, Any]:
+    """Read a YAML of sections; a bare name such as ``clusternet_compact`` means the one that ships in ``config/train``."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        shipped = resource("config/train")
+        path = shipped / f"{name_or_path}.yaml"
+        if not path.is_file():
+            raise InputError(f"config {name_or_path!r} is neither a YAML file nor one of {', '.join(sorted(p.stem for p in shipped.glob('*.yaml')))}")
+    try:
+        config = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"config {path} does not exist") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"config {path} is not valid YAML: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(config, dict) or not all(isinstance(section, dict) for section in config.values()):
+        raise InputError(f"config {path} must hold sections of keys and values")
+    return config
+
+
+def build(kind: type[T], section: str, values: dict[str, Any]) -> T:
+    """Make a configuration dataclass from one section; unknown keys and wrong types are an InputError."""
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for key, value in values.items():
+        if key not in known:
+            raise InputError(f"config {section}: unknown key {key!r}, known are {', '.join(known)}")
+        wanted = str(known[key].type)
+        number = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(wanted)
+        if number and (not isinstance(value, number) or (isinstance(value, bool) and wanted != "bool")):
+            raise InputError(f"config {section}.{key} must be {wanted}, got {value!r}")
+    return kind(**values)

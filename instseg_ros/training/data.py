@@ -1,0 +1,172 @@
+"""BOP dataset → batches of crops for ClusterNet."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..bop import BopDataset
+from ..errors import InputError
+from ..methods.clusternet.inputs import network_inputs
+from ..synthesis.sensor import add_noise
+from .augment import Sample, crop, drop_patches, mirror, turn
+from .targets import center_candidates, feature_table, radius_table
+
+UNIT = 1e-4  # metres per step of the packed 16-bit depth: range 6.5 m
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How views become training samples.
+
+    Attributes:
+        crop: window side in pixels, a multiple of 32.
+        noise: add D435-like sensor noise to the depth (for noise-free simulated sets; off for real ones).
+        patches, patch_size: up to so many ellipses of up to so many pixels are erased from the depth.
+        turns: roll the camera by random quarter turns.
+        flips: mirror half of the samples; refused where a part is chiral.
+        jitter: metres, uniform shift of the xyz channels.
+        center_fraction: share of a part's pixels annotated as centroid candidates, the paper's 10–30 %.
+        min_visible: parts with a smaller visible fraction are neither seeds nor neighbours in Eq. 2.
+    """
+
+    crop: int = 256
+    noise: bool = True
+    patches: int = 4
+    patch_size: int = 24
+    turns: bool = True
+    flips: bool = False
+    jitter: float = 0.1
+    center_fraction: float = 0.2
+    min_visible: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.crop % 32 or self.crop <= 0:
+            raise InputError(f"data.crop must be a positive multiple of 32, got {self.crop}")
+        if not 0 < self.center_fraction <= 1:
+            raise InputError(f"data.center_fraction must lie in (0, 1], got {self.center_fraction}")
+
+
+class PackedViews:
+    """Depth and labels of a dataset, unpacked once into one memory-mapped file: PNG decoding would cost more than a step."""
+
+    def __init__(self, dataset: BopDataset, folder: Path, progress: Callable[[Iterable[int]], Iterable[int]] = lambda x: x) -> None:
+        self.dataset = dataset
+        self._offset, self._shape, self._K, self._truth = [], [], [], []
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        position = 0
+        try:
+            with (folder / "views.u16").open("wb") as file:
+                for i in progress(range(len(dataset))):
+                    frame, truth = dataset.frame(i, color=False), dataset.truth(i)
+                    depth = np.nan_to_num(frame.depth / UNIT).clip(0, 65535).round().astype(np.uint16)
+                    file.write(depth.tobytes() + truth.labels.astype(np.uint16).tobytes())
+                    self._offset.append(position)
+                    self._shape.append(depth.shape)
+                    self._K.append(frame.K)
+                    self._truth.append((truth.centroid, truth.covariance, np.asarray(truth.visible_fraction)))
+                    position += 2 * depth.size
+        except OSError as error:
+            raise InputError(f"cannot write {folder}: {error.strerror}; the unpacked set needs {position * 2 >> 20} MB or more") from error
+        self._data = np.memmap(folder / "views.u16", np.uint16, "r")
+
+    def __len__(self) -> int:
+        return len(self._offset)
+
+    def sample(self, i: int, *, color: bool, min_visible: float) -> Sample:
+        """View ``i``; parts below ``min_visible`` keep no label, so that rows of the tables are parts one can see."""
+        height, width = self._shape[i]
+        start, size = self._offset[i], height * width
+        depth = self._data[start : start + size].reshape(height, width).astype(np.float32) * np.float32(UNIT)
+        depth[depth == 0] = np.nan
+        labels = self._data[start + size : start + 2 * size].reshape(height, width)
+        centroid, covariance, visible = self._truth[i]
+        keep = visible >= min_visible
+        relabel = np.zeros(len(keep) + 1, np.uint16)
+        relabel[1:][keep] = np.arange(1, keep.sum() + 1)
+        return Sample(
+            depth=depth,
+            K=self._K[i],
+            color=self.dataset.frame(i).color if color else None,
+            labels=relabel[labels],
+            centroid=centroid[keep],
+            covariance=covariance[keep],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterNetCrops(Dataset):
+    """Augmented training samples; the same (seed, epoch, index) gives the same sample.
+
+    Items: ``images`` name → (C, h, w) float32, ``points`` (3, h, w) m, ``labels`` (h, w) int64, ``center`` (h, w) int64,
+    ``features`` (N, 3|9) m and ``radius`` (N,) m of the parts, row = label − 1.
+    """
+
+    views: PackedViews
+    inputs: tuple[str, ...]
+    moments: bool
+    config: DataConfig
+    seed: int
+    epoch: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64).share_memory_())
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, i: int) -> dict[str, object]:
+        c = self.config
+        rng = np.random.default_rng([self.seed, int(self.epoch), i])
+        whole = self.views.sample(i, color="rgb" in self.inputs, min_visible=c.min_visible)
+        features = feature_table(whole.centroid, whole.covariance, moments=self.moments)
+        radius = radius_table(features, whole.covariance)  # Eq. 2 looks at the whole view, not at the crop
+        sample = crop(whole, c.crop, rng)
+        if c.noise:
+            noisy = add_noise(np.ascontiguousarray(sample.depth), sample.K, rng)
+            sample = Sample(noisy, sample.K, sample.color, sample.labels, sample.centroid, sample.covariance)
+        # After the noise: the shadow of a stereo camera always falls on one side of its image.
+        if c.turns:
+            sample = turn(sample, int(rng.integers(4)))
+        if c.flips and rng.random() < 0.5:
+            sample = mirror(sample)
+        if c.patches:
+            sample = drop_patches(sample, rng, count=c.patches, largest=c.patch_size)
+        shift = rng.uniform(-c.jitter, c.jitter, 3) * [1, 1, 0.3]
+        images, points = network_inputs(
+            np.ascontiguousarray(sample.depth), sample.K, sample.color, self.inputs, shift=shift
+        )
+        center = center_candidates(sample.labels, sample.centroid, sample.K, fraction=c.center_fraction)
+        features = feature_table(sample.centroid, sample.covariance, moments=self.moments)  # moved with the camera
+        return {
+            "images": {name: torch.from_numpy(image).permute(2, 0, 1) for name, image in images.items()},
+            "points": torch.from_numpy(points).permute(2, 0, 1),
+            "labels": torch.from_numpy(np.ascontiguousarray(sample.labels).astype(np.int64)),
+            "center": torch.from_numpy(center.astype(np.int64)),
+            "features": torch.from_numpy(features),
+            "radius": torch.from_numpy(radius),
+        }
+
+
+def collate(samples: list[dict[str, object]]) -> dict[str, object]:
+    """Stack samples; labels become unique over the batch (row of the concatenated tables + 1), so no padding is needed."""
+    first = samples[0]
+    offset, labels = 0, []
+    for sample in samples:
+        own = sample["labels"]
+        labels.append(torch.where(own > 0, own + offset, 0))
+        offset += sample["features"].shape[0]
+    batch: dict[str, object] = {
+        "images": {name: torch.stack([s["images"][name] for s in samples]).contiguous(memory_format=torch.channels_last) for name in first["images"]},
+        "labels": torch.stack(labels),
+    }
+    for name in ("points", "center"):
+        batch[name] = torch.stack([s[name] for s in samples])
+    for name in ("features", "radius"):
+        batch[name] = torch.cat([s[name] for s in samples])
+    return batch
