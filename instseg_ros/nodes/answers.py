@@ -1,0 +1,124 @@
+"""Instances → the messages of the output topics, one function a topic. All carry the header of the depth image."""
+
+from __future__ import annotations
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
+from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs_py import point_cloud2
+from std_msgs.msg import Header
+
+from .. import images
+from ..drawing import colorize_depth, draw_overlay, label_colors
+from ..frame import Frame
+from ..geometry import deproject, principal_axes, quaternion_from_matrix
+from ..instances import Instances
+from .messages import fill_image, header_of, image_message
+
+BACKGROUND_GRAY = 96
+
+
+def _fields(names: str, datatype: int, offset: int = 0) -> list[PointField]:
+    return [
+        PointField(name=name, offset=offset + 4 * i, datatype=datatype, count=1) for i, name in enumerate(names.split())
+    ]
+
+
+INSTANCE_FIELDS = [
+    *_fields("x y z cxx cxy cxz cyy cyz czz", PointField.FLOAT32),
+    *_fields("label", PointField.UINT32, 36),
+    *_fields("score visible_fraction", PointField.FLOAT32, 40),
+    *_fields("depth_order pixels", PointField.UINT32, 48),
+]
+"""Fields of ``~/instances``: metres, m², label as in ``~/masks``, [0, 1], [0, 1] or NaN, 0 = on top, visible pixels."""
+POINT_FIELDS = [*_fields("x y z rgb", PointField.FLOAT32), *_fields("label", PointField.UINT32, 16)]
+"""Fields of ``~/points``; ``rgb`` is packed as PCL does."""
+INSTANCE_DTYPE = point_cloud2.dtype_from_fields(INSTANCE_FIELDS)
+
+
+def masks(frame: Frame, instances: Instances) -> Image:
+    """Label image 16UC1, 0 = background."""
+    return image_message(instances.labels, "16UC1", header_of(frame))
+
+
+def amodal_layers(frame: Frame, instances: Instances) -> Image:
+    """Amodal stack 16UC<L>; channel 0 equals the masks, channel k is what lies k-th from the front."""
+    return fill_image(images.encode_layers(instances.layers), header_of(frame))
+
+
+def instances_cloud(frame: Frame, instances: Instances) -> PointCloud2:
+    """One point per instance, row ``i`` = label ``i + 1``: centroid, covariance and the rest of ``INSTANCE_FIELDS``."""
+    rows = np.empty(len(instances), INSTANCE_DTYPE)
+    for i, axis in enumerate("xyz"):
+        rows[axis] = instances.centroid[:, i]
+        for j in range(i, 3):
+            rows[f"c{axis}{'xyz'[j]}"] = instances.covariance[:, i, j]
+    rows["label"] = np.arange(1, len(instances) + 1)
+    for name in ("score", "visible_fraction", "depth_order", "pixels"):
+        rows[name] = getattr(instances, name)
+    return point_cloud2.create_cloud(header_of(frame), INSTANCE_FIELDS, rows)
+
+
+def poses(frame: Frame, instances: Instances) -> PoseArray:
+    """Centroid and principal axes (x = longest) of each instance, in depth order: the first is on top."""
+    ordered = instance_poses(instances)
+    return PoseArray(header=header_of(frame), poses=[ordered[i] for i in np.argsort(instances.depth_order)])
+
+
+def points(frame: Frame, instances: Instances) -> PointCloud2:
+    """Every valid depth pixel as x y z rgb label; label 0 keeps the camera's colour, or gray without one."""
+    valid = np.isfinite(frame.depth)
+    labels = instances.labels[valid]
+    packed = label_colors(len(instances)).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    packed[0] = BACKGROUND_GRAY * 0x010101
+    columns = np.empty((len(labels), 5), np.uint32)
+    columns[:, :3] = deproject(frame.depth, frame.K)[valid].view(np.uint32)
+    columns[:, 3] = packed[labels]
+    if frame.color is not None:
+        background = labels == 0
+        rgb = frame.color[valid][background].astype(np.uint32)
+        columns[background, 3] = rgb @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    columns[:, 4] = labels
+    rows = columns.view(point_cloud2.dtype_from_fields(POINT_FIELDS)).reshape(-1)
+    return point_cloud2.create_cloud(header_of(frame), POINT_FIELDS, rows)
+
+
+def overlay(frame: Frame, instances: Instances) -> Image:
+    """Labels with their ids over the colour image, or over gray depth without one, rgb8."""
+    background = colorize_depth(frame.depth, gray=True) if frame.color is None else frame.color
+    return image_message(draw_overlay(background, instances.labels, ids=True), "rgb8", header_of(frame))
+
+
+def instance_poses(instances: Instances) -> list[Pose]:
+    """Pose of each instance in label order: position = centroid, axes = principal axes with x the longest."""
+    quaternions = quaternion_from_matrix(principal_axes(instances.covariance.astype(np.float64))[0]) if len(instances) else []
+    return [
+        Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+        for (x, y, z), (qx, qy, qz, qw) in zip(instances.centroid.tolist(), np.asarray(quaternions).tolist())
+    ]
+
+
+def detections(frame: Frame, instances: Instances) -> object:
+    """``vision_msgs/Detection3DArray``, one detection per instance: id = label, covariance in the position block.
+
+    The box is the solid one with the same second moments: its edges are √12 standard deviations along the axes.
+    """
+    from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
+
+    header: Header = header_of(frame)
+    sigma = principal_axes(instances.covariance.astype(np.float64))[1]
+    array = Detection3DArray(header=header)
+    for i, pose in enumerate(instance_poses(instances)):
+        hypothesis = ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id = "part"
+        hypothesis.hypothesis.score = float(instances.score[i])
+        hypothesis.pose.pose = pose
+        covariance = np.zeros((6, 6))
+        covariance[:3, :3] = instances.covariance[i]
+        hypothesis.pose.covariance = covariance.reshape(-1)
+        detection = Detection3D(header=header, id=str(i + 1), results=[hypothesis])
+        detection.bbox.center = pose
+        size = detection.bbox.size
+        size.x, size.y, size.z = (np.sqrt(12.0) * sigma[i]).tolist()
+        array.detections.append(detection)
+    return array

@@ -1,0 +1,61 @@
+"""Instances → markers for RViz."""
+
+from __future__ import annotations
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import Point, Pose, Vector3
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker, MarkerArray
+
+from ..drawing import label_colors
+from ..frame import Frame
+from ..geometry import principal_axes
+from ..instances import Instances
+from .answers import instance_poses
+from .messages import header_of
+
+SIGMAS = 2.0
+"""Half axes of the drawn ellipsoids in standard deviations of the surface points: about the size of the part."""
+LEAST_SIZE = 1e-3
+"""Metres; RViz draws nothing for an ellipsoid without thickness."""
+LIFETIME = Duration(sec=5)
+"""What the node drew last goes away when it stops."""
+WHITE = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+
+
+def markers(frame: Frame, instances: Instances) -> MarkerArray:
+    """Covariance ellipsoids in the colours of the overlay, with label and depth order above; replaces the last ones."""
+    header = header_of(frame)
+    drawn = [Marker(header=header, action=Marker.DELETEALL)]
+    sigma = principal_axes(instances.covariance.astype(np.float64))[1]
+    sizes = np.maximum(2 * SIGMAS * sigma, LEAST_SIZE).tolist()
+    colors = (label_colors(len(instances))[1:] / 255.0).tolist()
+    for i, (pose, (length, width, height), (r, g, b)) in enumerate(zip(instance_poses(instances), sizes, colors)):
+        drawn.append(
+            Marker(
+                header=header,
+                ns="parts",
+                id=i + 1,
+                type=Marker.SPHERE,
+                pose=pose,
+                scale=Vector3(x=length, y=width, z=height),
+                color=ColorRGBA(r=r, g=g, b=b, a=0.6),
+                lifetime=LIFETIME,
+            )
+        )
+        above = Point(x=pose.position.x, y=pose.position.y, z=pose.position.z - length / 2)  # towards the camera
+        drawn.append(
+            Marker(
+                header=header,
+                ns="order",
+                id=i + 1,
+                type=Marker.TEXT_VIEW_FACING,
+                pose=Pose(position=above),
+                scale=Vector3(z=0.012),
+                color=WHITE,
+                text=f"{i + 1} (order {instances.depth_order[i]})",
+                lifetime=LIFETIME,
+            )
+        )
+    return MarkerArray(markers=drawn)
