@@ -1,1 +1,5 @@
-"""Evaluation: metrics, protocols, report with pictures."""
+"""Metrics, protocol, report: how good an answer is, by rules that every result states."""
+
+from .evaluation import Evaluation
+
+__all__ = ["Evaluation"]
