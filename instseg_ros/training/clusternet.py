@@ -61,8 +61,9 @@ def clusternet_losses(
     xi_hat = (prediction.votes + points).permute(0, 2, 3, 1)[part]
     if prediction.moments is not None:
         xi_hat = torch.cat([xi_hat, prediction.moments.permute(0, 2, 3, 1)[part]], 1)
-    xi_hat = xi_hat.float()  # metres at 1e-3: half precision would round them away
-    losses = {"semantic": F.cross_entropy(prediction.mask.float(), part.long())}
+    exact = features.dtype  # millimetres in metres: half precision would round them away
+    xi_hat = xi_hat.to(exact)
+    losses = {"semantic": F.cross_entropy(prediction.mask.to(exact), part.long())}
     if row.numel() == 0:
         zero = xi_hat.sum()
         return losses | {name: zero for name in ("center", "feature", "radius", "variance", "violation")}
@@ -73,9 +74,9 @@ def clusternet_losses(
     spread = torch.zeros_like(radius).index_add(0, row, _norm(xi_hat - mean[row])) / count.clamp_min(1)
     outside = error > violation_range * radius[row]
     return losses | {
-        "center": F.cross_entropy(prediction.center.permute(0, 2, 3, 1)[part].float(), center[part]),
+        "center": F.cross_entropy(prediction.center.permute(0, 2, 3, 1)[part].to(exact), center[part]),
         "feature": error.mean(),
-        "radius": (prediction.radius[:, 0][part].float() - radius[row]).abs().mean(),
+        "radius": (prediction.radius[:, 0][part].to(exact) - radius[row]).abs().mean(),
         "variance": spread[seen].mean(),
         "violation": (error * outside).mean(),
     }

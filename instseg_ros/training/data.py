@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from ..bop import BopDataset
 from ..errors import InputError
 from ..methods.clusternet.inputs import network_inputs
-from ..synthesis.sensor import add_noise
+from ..synthesis.sensor import SensorParams, add_noise
 from .augment import Sample, crop, drop_patches, mirror, turn
 from .targets import center_candidates, feature_table, radius_table
 
@@ -28,7 +28,7 @@ class DataConfig:
 
     Attributes:
         crop: window side in pixels, a multiple of 32.
-        noise: add D435-like sensor noise to the depth (for noise-free simulated sets; off for real ones).
+        noise: add D435-like sensor noise, of another device each time, to the depth (for noise-free sets; off for real ones).
         patches, patch_size: up to so many ellipses of up to so many pixels are erased from the depth.
         turns: roll the camera by random quarter turns.
         flips: mirror half of the samples; refused where a part is chiral.
@@ -128,7 +128,7 @@ class ClusterNetCrops(Dataset):
         radius = radius_table(features, whole.covariance)  # Eq. 2 looks at the whole view, not at the crop
         sample = crop(whole, c.crop, rng)
         if c.noise:
-            noisy = add_noise(np.ascontiguousarray(sample.depth), sample.K, rng)
+            noisy = add_noise(np.ascontiguousarray(sample.depth), sample.K, rng, SensorParams().jittered(rng))
             sample = Sample(noisy, sample.K, sample.color, sample.labels, sample.centroid, sample.covariance)
         # After the noise: the shadow of a stereo camera always falls on one side of its image.
         if c.turns:

@@ -74,7 +74,7 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     pl.seed_everything(seed, workers=True, verbose=False)
     training = BopDataset(data, "train")
     validation = BopDataset(data, "val") if (data / "val").is_dir() and run.validation_images else None
-    if samples.flips and training.has_chiral_parts:
+    if samples.flips and any(training.chiral.values()):
         raise InputError("config data.flips: a part of this dataset is chiral, its mirror image is another part: set flips to false")
     resolved = {
         "network": asdict(network), "loss": asdict(loss), "data": asdict(samples), "optimizer": asdict(optimizer),
@@ -118,7 +118,7 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     metrics = {name.removeprefix("val/"): round(float(value), 4) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     if trainer.is_global_zero:
         facts = {
-            "data": data.name, "images": len(training), "parts": sorted(set(training.part_names.values())),
+            "data": data.resolve().name, "images": len(training), "parts": sorted(set(training.part_names.values())),
             "epochs": run.epochs, "batch_size": run.batch_size, "seed": seed,
         }  # fmt: skip
         write_clusternet(out, module.network, thresholds, facts=facts, metrics=metrics)

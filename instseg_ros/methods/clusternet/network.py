@@ -139,7 +139,9 @@ class ClusterNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.normal_(self.feature_head.weight, std=0.01)
+        for head in (self.feature_head, self.mask_head, self.center_head, self.radius_head[-1]):
+            nn.init.normal_(head.weight, std=0.01)
+        nn.init.constant_(self.radius_head[-1].bias, -1.0)  # softplus(−1) ≈ 0.3: spheres of a third of a unit to begin with
 
     def forward(self, images: dict[str, Tensor], *, upsample: bool = True) -> Prediction:
         """Predict from ``images[name]`` (B, C, H, W), H and W multiples of 32.
