@@ -14,6 +14,8 @@ from instseg_ros.errors import InputError
 from instseg_ros.evaluation import Evaluation
 from instseg_ros.evaluation.metrics import best_match, covariance_errors, one_to_one, order_score, overlap, true_order
 
+pytest.importorskip("faster_coco_eval", reason="needs the package faster-coco-eval (extra eval)")
+
 
 def evaluate(truth, instances, **options):
     evaluation = Evaluation()

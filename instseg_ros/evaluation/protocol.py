@@ -22,13 +22,14 @@ RESAMPLES = 200
 
 
 def counted(visible_fraction: np.ndarray) -> np.ndarray:
-    """(N,) bool of the true instances that count, from their visible fractions (N,)."""
-    return visible_fraction >= MIN_VISIBLE
+    """(N,) bool of the true instances that count, from their visible fractions (N,); unknown ones (NaN) count."""
+    return ~(visible_fraction < MIN_VISIBLE)
 
 
 def occlusion_class(visible_fraction: np.ndarray) -> np.ndarray:
-    """(N,) int64 index into ``OCCLUSION`` (0 heavy, 1 medium, 2 little) of visible fractions (N,) in [0, 1]."""
-    return np.digitize(visible_fraction, [high for _, high in OCCLUSION.values()][:-1])
+    """(N,) int64 index into ``OCCLUSION`` (0 heavy, 1 medium, 2 little) of visible fractions (N,) in [0, 1]; 3 = unknown."""
+    classes = np.digitize(visible_fraction, [high for _, high in OCCLUSION.values()][:-1])
+    return np.where(np.isnan(visible_fraction), len(OCCLUSION), classes)
 
 
 def describe() -> dict:

@@ -89,14 +89,15 @@ def make_record(truth: Truth, instances: Instances, seconds: float | None, key: 
 
 
 def _amodal(truth: Truth, instances: Instances) -> Masks | None:
-    """Whole masks; hidden instances count here, since finding them is what the layers are for."""
-    if len(instances.layers) < 2 or truth.masks is None:
+    """Whole masks; hidden instances count here, since finding them is what the layers are for. A bag has no masks, but
+    its layers hold them, down to the deepest layer."""
+    if len(instances.layers) < 2 or (truth.masks is None and truth.layers is None):
         return None
-    return Masks(
-        truth.labels.shape,
-        encode_masks(truth.masks),
-        encode_layers(instances.layers, len(instances)),
-        np.asarray(truth.visible_fraction),
-        truth.masks.any(axis=(1, 2)),
-        instances.score,
-    )
+    if truth.masks is not None:
+        true, seen = encode_masks(truth.masks), truth.masks.any(axis=(1, 2))
+    else:
+        n = len(truth.visible_fraction)
+        true = encode_layers(truth.layers, n)
+        seen = np.bincount(truth.layers.ravel(), minlength=n + 1)[1:] > 0
+    found = encode_layers(instances.layers, len(instances))
+    return Masks(truth.labels.shape, true, found, np.asarray(truth.visible_fraction), seen, instances.score)
