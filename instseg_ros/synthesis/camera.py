@@ -19,8 +19,8 @@ class CameraPreset:
         size: (H, W).
         focal: mean focal length; ``focal_spread`` and ``centre_spread`` are the half ranges of its and the principal
             point's variation from device to device.
-        distance: range of the distance between camera and bin floor along the optical axis; None = the bin's floor fills
-            ``fill`` of the image's smaller side.
+        distance: range of the distance between camera and bin floor along the optical axis; None = the bin's cross-section
+            at half the walls' height fills ``fill`` of the image's smaller side.
         tilt: largest angle between the optical axis and the vertical.
         yaw: whether the camera turns freely about its optical axis.
         offset: largest shift of the viewed point from the centre of the bin, as a fraction of the bin's half sides.
@@ -31,7 +31,7 @@ class CameraPreset:
     focal_spread: float = 0.0
     centre_spread: float = 0.0
     distance: tuple[float, float] | None = None
-    fill: float = 0.92
+    fill: float = 0.96
     tilt: float = 0.0
     yaw: bool = False
     offset: float = 0.0
@@ -55,7 +55,7 @@ def sample_camera(preset: CameraPreset, bin: Bin, rng: np.random.Generator) -> t
     tilt, azimuth, yaw = preset.tilt * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi)
     target = np.array([*(np.array([bin.half_x, bin.half_y]) * preset.offset * rng.uniform(-1, 1, 2)), 0.0])
     if preset.distance is None:
-        distance = focal * max(bin.half_x, bin.half_y) / (preset.fill * min(h, w) / 2)
+        distance = focal * max(bin.half_x, bin.half_y) / (preset.fill * min(h, w) / 2) + bin.wall_height / 2
     else:
         distance = rng.uniform(*preset.distance)
     if not preset.yaw:
