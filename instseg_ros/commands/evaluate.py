@@ -1,0 +1,125 @@
+"""``instseg evaluate``: score a model and baselines on the same images of a BOP dataset."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..cli import add_common_arguments
+from ..errors import InputError
+
+HELP = """Score a model, baselines, or both on the same images of a dataset in BOP format.
+
+Prints one table: COCO AP and AR of masks, AR by occlusion (heavy: under 0.3 visible, medium: under 0.75, little), mIoU
+one-to-one and best-match, count accuracy, centroid error (mm), seconds an image. True instances that are visible to less
+than 10 % are ignored (BOP convention). --json writes these and more, with 95 % intervals, per part and per image."""
+EXAMPLE = "instseg evaluate --model models/clusternet-bin --baseline kmeans --data data/bins --split test --json result.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--model", metavar="DIR", help="model directory, or the name of a shipped model")
+    parser.add_argument(
+        "--baseline", metavar="NAME", action="append", default=[],
+        help="a classical method (repeatable): components, kmeans, spectral, grabcut, graphcut, felzenszwalb, or all",
+    )  # fmt: skip
+    parser.add_argument("--data", metavar="DIR", required=True, help="dataset in BOP format")
+    parser.add_argument("--split", metavar="NAME", help="folder of the split (default: test, or the only one)")
+    parser.add_argument("--limit", metavar="N", type=int, help="only N images, spread evenly over the split")
+    parser.add_argument(
+        "--count", metavar="K", default="estimate",
+        help="number of parts told to baselines: estimate (default, they find it), truth, or a number",
+    )  # fmt: skip
+    parser.add_argument(
+        "--foreground", choices=("plane", "truth"), default="plane",
+        help="pixels told to baselines: those above the floor plane (default) or the true ones",
+    )  # fmt: skip
+    parser.add_argument("--pictures", metavar="DIR", help="write contact sheets of the best, median and worst images")
+    parser.add_argument("--bop", metavar="FILE", help="write the model's detections as BOP/COCO results (METHOD_DATASET-SPLIT.json)")
+    parser.add_argument("--no-intervals", action="store_true", help="leave out the bootstrap intervals")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    add_common_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Evaluate; the result is that of the first method, the others stand under ``baselines``."""
+    if not args.model and not args.baseline:
+        raise InputError("nothing to evaluate: give --model DIR, --baseline NAME, or both")
+    if args.limit is not None and args.limit < 1:
+        raise InputError(f"--limit must be at least 1, got {args.limit}")
+    count = _count(args.count)
+
+    from ..evaluation.table import format_table
+
+    methods = _methods(args, count)
+    dataset = _open(args.data, args.split)
+    results: dict[str, dict] = {}
+    for number, (name, (answer, color)) in enumerate(methods.items()):
+        results[name] = _evaluate(args, dataset, name, answer, color, export=args.bop if number == 0 else None)
+    print(format_table(results))
+    first, *others = results
+    return results[first] | {"baselines": {name: results[name] for name in others}}
+
+
+def _count(text: str) -> str | int:
+    if text in ("estimate", "truth"):
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"--count must be estimate, truth or a positive number, got {text!r}")
+    return int(text)
+
+
+def _methods(args: argparse.Namespace, count: str | int) -> dict[str, tuple[Any, bool]]:
+    """Name → (answer, whether it needs colour), the model first."""
+    from ..evaluation.run import baseline_answer
+    from ..methods.classical.segmenter import ALGORITHMS, ClassicalSegmenter
+    from ..methods.segmenter import load_segmenter
+    from ..resources import find_model
+
+    methods: dict[str, tuple[Any, bool]] = {}
+    if args.model:
+        segmenter = load_segmenter(find_model(args.model), args.device)
+        methods[Path(args.model).name] = (lambda frame, truth: segmenter.segment(frame), segmenter.needs_color)
+    for name in [n for word in args.baseline for n in (list(ALGORITHMS) if word == "all" else word.split(","))]:
+        methods[name] = (baseline_answer(ClassicalSegmenter(name, seed=args.seed), count, args.foreground), False)
+    return methods
+
+
+def _open(root: str, split: str | None) -> Any:
+    from ..bop import BopDataset
+
+    if split is None and (Path(root) / "test").is_dir():
+        split = "test"
+    return BopDataset(root, split)
+
+
+def _evaluate(args: argparse.Namespace, dataset: Any, name: str, answer: Any, color: bool, export: str | None) -> dict:
+    from tqdm import tqdm
+
+    from ..evaluation.bop_results import BopResults
+    from ..evaluation.pictures import Gallery
+    from ..evaluation.run import evaluate_dataset, spread
+
+    indices = spread(len(dataset), args.limit)
+    gallery = Gallery() if args.pictures else None
+    detections = BopResults() if export else None
+
+    def on_image(i, frame, truth, instances, seconds, figures):
+        if gallery is not None:
+            gallery.add(frame, truth.labels, instances.labels, figures)
+        if detections is not None:
+            detections.add(dataset.keys[i], instances, seconds, truth.object_id)
+
+    progress = tqdm(indices, desc=name, unit="image", disable=not sys.stderr.isatty())
+    evaluation = evaluate_dataset(answer, dataset, indices=progress, color=color or bool(args.pictures), on_image=on_image)
+    result = {"method": name, "data": f"{Path(args.data).name}/{dataset.split}"}
+    if name not in (Path(args.model).name if args.model else None,):
+        result["given"] = {"count": args.count, "foreground": args.foreground}
+    result |= evaluation.result(intervals=not args.no_intervals, seed=args.seed)
+    if gallery is not None:
+        result["pictures"] = gallery.write(args.pictures, name, relative_to=args.json)
+    if detections is not None:
+        detections.write(export)
+    return result
