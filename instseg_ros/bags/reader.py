@@ -51,10 +51,12 @@ class Bag:
         with self._readable():
             self._reader = Reader(self.path)
             self._reader.open()
-        self.types = {connection.topic: connection.msgtype for connection in self._reader.connections}
-        self.counts = dict.fromkeys(self.types, 0)
-        for connection in self._reader.connections:
-            self.counts[connection.topic] += connection.msgcount
+            self.types = {connection.topic: connection.msgtype for connection in self._reader.connections}
+            self.counts = dict.fromkeys(self.types, 0)
+            for connection in self._reader.connections:
+                self.counts[connection.topic] += connection.msgcount
+            if not all(isinstance(text, str) for item in self.types.items() for text in item):
+                raise TypeError("topics without a name or type")  # SQLite gives what it finds
         self.duration_ns = max(0, self._reader.duration - 1) if self._reader.message_count else 0
 
     def __enter__(self) -> Bag:
