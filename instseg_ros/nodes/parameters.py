@@ -1,0 +1,110 @@
+"""Parameters of the segmenter node: declared once, with description and range, checked on every change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+from ..errors import InputError
+from ..region import Region
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter: default (which sets the type), description, allowed values."""
+
+    default: Any
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+SPECS = {
+    "model": Spec("", "Model directory, or the name of a shipped model; empty = the shipped default. May change while running."),
+    "device": Spec("auto", "Where the network runs: auto (GPU where there is one), cpu, cuda or cuda:N."),
+    "roi": Spec([0, 0, 0, 0], "Pixel rectangle [x, y, width, height] that is looked at; all 0 = the whole image."),
+    "depth_range": Spec([0.0, 0.0], "Metres [near, far]; readings outside count as missing; 0 = no limit."),
+    "max_rate": Spec(0.0, "Frames per second to process at most; 0 = as many as arrive.", 0.0, 1000.0),
+    "sync_slop": Spec(0.02, "Seconds by which the stamps of depth, info and color may differ.", 1e-4, 1.0),
+    "min_pixels": Spec(0, "Instances with fewer visible pixels are dropped.", 0, 10_000_000),
+    "min_score": Spec(0.0, "Instances with a lower score are dropped.", 0.0, 1.0),
+    "stale_after": Spec(2.0, "Seconds; older frames are dropped, longer silence of a topic is reported; 0 = never.", 0.0, 3600.0),
+    "depth_transport": Spec("raw", "How depth arrives: raw, or compressedDepth (topic + /compressedDepth).", choices=("raw", "compressedDepth")),
+    "color_transport": Spec("raw", "How color arrives: raw, or compressed (topic + /compressed).", choices=("raw", "compressed")),
+}
+
+NEED_RELOAD = {"model", "device"}
+NEED_RESUBSCRIBE = {"sync_slop", "depth_transport", "color_transport"}
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Checked values of the node's parameters; the meaning of each stands in ``SPECS``.
+
+    Raises:
+        InputError: a value that cannot be used, with the reason.
+    """
+
+    model: str
+    device: str
+    roi: tuple[int, ...]
+    depth_range: tuple[float, ...]
+    max_rate: float
+    sync_slop: float
+    min_pixels: int
+    min_score: float
+    stale_after: float
+    depth_transport: str
+    color_transport: str
+
+    def __post_init__(self) -> None:
+        for name, spec in SPECS.items():
+            value = getattr(self, name)
+            if spec.low is not None and not spec.low <= value <= spec.high:
+                raise InputError(f"{name} must lie in [{spec.low:g}, {spec.high:g}], got {value:g}")
+            if spec.choices and value not in spec.choices:
+                raise InputError(f"{name} must be one of {', '.join(spec.choices)}, got {value!r}")
+        if len(self.roi) != 4:
+            raise InputError(f"roi must be four integers [x, y, width, height], got {list(self.roi)}")
+        if len(self.depth_range) != 2:
+            raise InputError(f"depth_range must be two numbers [near, far] in metres, got {list(self.depth_range)}")
+        _ = self.region  # raises for values that make no region
+
+    @property
+    def region(self) -> Region:
+        """What of a frame is looked at."""
+        return Region(*map(int, self.roi), *map(float, self.depth_range))
+
+    def changed(self, new: Parameters) -> set[str]:
+        """Names whose values differ in ``new``."""
+        return {field.name for field in fields(self) if getattr(self, field.name) != getattr(new, field.name)}
+
+
+def declare(node: Node) -> None:
+    """Declare every parameter with its description and range."""
+    for name, spec in SPECS.items():
+        descriptor = ParameterDescriptor(description=spec.description)
+        if spec.choices:
+            descriptor.additional_constraints = f"one of {', '.join(spec.choices)}"
+        elif isinstance(spec.default, float) and spec.low is not None:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=spec.low, to_value=spec.high, step=0.0)]
+        elif isinstance(spec.default, int) and spec.low is not None:
+            descriptor.integer_range = [IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=1)]
+        node.declare_parameter(name, spec.default, descriptor)
+
+
+def read(node: Node, changes: Iterable[Any] = ()) -> Parameters:
+    """The node's parameters, with those of ``changes`` (``rclpy.Parameter``) in place of the present ones. InputError as above."""
+    values: Mapping[str, Any] = {
+        **{name: node.get_parameter(name).value for name in SPECS},
+        **{parameter.name: parameter.value for parameter in changes if parameter.name in SPECS},
+    }
+    unset = [name for name, value in values.items() if value is None]
+    if unset:
+        raise InputError(f"{unset[0]} has no value: {SPECS[unset[0]].description}")
+    return Parameters(**{name: tuple(v) if isinstance(SPECS[name].default, list) else v for name, v in values.items()})

@@ -1,0 +1,101 @@
+"""What happens to one set of messages, from the camera's to the answer's; runs in the worker's thread."""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+import numpy as np
+from rclpy.node import Node
+
+from ..errors import InputError
+from ..instances import Instances
+from ..methods import Segmenter
+from .complaints import Complaints
+from .intake import Arrival
+from .messages import BadFrame, frame_from_messages
+from .outputs import Outputs
+from .parameters import Parameters
+from .statistics import Statistics
+
+CLOCKS_DISAGREE = 60.0
+"""Seconds. A frame older than this was not delayed: its publisher has another clock (a bag, say)."""
+
+
+class Pipeline:
+    """Messages → frame → instances → messages.
+
+    Attributes:
+        segmenter, wanted: the model and the parameters; they may be replaced at any time and count from the next frame.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        segmenter: Segmenter,
+        wanted: Parameters,
+        outputs: Outputs,
+        statistics: Statistics,
+        complaints: Complaints,
+    ) -> None:
+        self.segmenter, self.wanted = segmenter, wanted
+        self._node, self._outputs, self._statistics, self._complaints = node, outputs, statistics, complaints
+
+    def answer(self, arrival: Arrival) -> tuple[bool, str]:
+        """Answer one frame or skip it. Returns whether all went well, and what was done; never raises."""
+        try:
+            return True, self._answer(arrival)
+        except BadFrame as error:
+            return self._skip(error.reason, str(error))
+        except InputError as error:
+            return self._skip("refused", str(error))
+        except Exception as error:  # whatever a model does, the node lives
+            self._node.get_logger().debug(traceback.format_exc())
+            return self._skip("failed", f"the model failed on the frame: {type(error).__name__}: {error}")
+
+    def _answer(self, arrival: Arrival) -> str:
+        segmenter, wanted = self.segmenter, self.wanted
+        if not self._outputs.wanted():
+            self._statistics.frame_skipped("unwanted")
+            return "nothing computed: nobody subscribes to any topic of this node"
+        self._check_age(arrival, wanted.stale_after)
+        frame = frame_from_messages(arrival.depth, arrival.info, arrival.color)
+        view = wanted.region.apply(frame)
+        if view is not frame and np.isnan(view.depth).all():
+            raise BadFrame("no_depth", "no valid depth within roi and depth_range: widen them or look where the camera points")
+        begin = time.monotonic()
+        instances = segmenter.segment(view)
+        segment = time.monotonic() - begin
+        instances = wanted.region.restore(_select(instances, wanted), frame.shape)
+        self._outputs.publish(frame, instances)
+        self._statistics.frame_answered(time.monotonic() - arrival.received, segment, len(instances))
+        return f"{len(instances)} parts in {segment * 1e3:.0f} ms"
+
+    def _check_age(self, arrival: Arrival, stale_after: float) -> None:
+        """Refuse frames that were delayed: a robot must not move by an old picture."""
+        stamp = arrival.depth.header.stamp
+        waited = time.monotonic() - arrival.received
+        age = self._node.get_clock().now().nanoseconds * 1e-9 - (stamp.sec + stamp.nanosec * 1e-9)
+        if age > CLOCKS_DISAGREE:
+            self._complaints.warn(
+                "clock",
+                f"stamps are {age:.0f} s behind this node's clock, so delays go unnoticed: for a bag, publish its clock "
+                "and set use_sim_time",
+            )
+            age = waited
+        if stale_after > 0 and max(age, waited) > stale_after:
+            raise BadFrame("stale", f"the frame is {max(age, waited):.1f} s old, more than stale_after = {stale_after:g} s")
+
+    def _skip(self, reason: str, why: str) -> tuple[bool, str]:
+        self._statistics.frame_skipped(reason, why)
+        self._complaints.warn(reason, f"frame skipped: {why}")
+        return False, why
+
+
+def _select(instances: Instances, wanted: Parameters) -> Instances:
+    """Without what is too small, too unsure, or has no place in space."""
+    keep = instances.score >= wanted.min_score
+    keep &= np.isfinite(instances.centroid).all(1) & np.isfinite(instances.covariance).all((1, 2))
+    if wanted.min_pixels > 0:
+        keep &= instances.pixels >= wanted.min_pixels
+    return instances.select(keep)

@@ -1,0 +1,108 @@
+"""Running nodes as a process: start, spin, and a clean end on SIGINT and SIGTERM, however often they come."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import rclpy
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from ..errors import InputError
+
+THREADS = 4
+"""Intake, timers, a service that waits for its answer, and one for parameters and lifecycle."""
+PATIENCE = 4
+"""A process that does not end in time is ended by this signal."""
+
+
+class Runnable(Protocol):
+    """A node that ``run`` can start and end."""
+
+    def start(self) -> bool:
+        """Called once services are answered; False, after the log has said why, ends the process with status 2."""
+
+    def close(self) -> None:
+        """Called before the node is destroyed, with ROS still up."""
+
+    def destroy_node(self) -> None:
+        """As of every node."""
+
+
+def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None = None) -> int:
+    """Make the nodes, start them, and spin until a signal comes.
+
+    Returns:
+        exit status: 0 = ended on request, 1 = a callback raised, 2 = bad input (one line on stderr).
+    """
+    stop = threading.Event()
+    _catch_signals(stop)
+    # rclpy's own handlers would take ROS down at once, under the feet of the frame in hand.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    executor = MultiThreadedExecutor(num_threads=THREADS)
+    spinner = threading.Thread(target=_spin, args=(executor, stop), name="executor")
+    nodes: list[Runnable] = []
+    status = 0
+    try:
+        nodes.extend(make_nodes())
+        for node in nodes:
+            executor.add_node(node)  # type: ignore[arg-type]
+        spinner.start()
+        if all(node.start() for node in nodes):
+            stop.wait()
+        else:
+            status = 2
+    except InputError as error:
+        print(f"{_program()}: {error}", file=sys.stderr)
+        status = 2
+    finally:
+        stop.set()
+        for node in nodes:
+            node.close()
+        executor.shutdown(timeout_sec=5.0)
+        if spinner.is_alive():
+            spinner.join(5.0)
+        for node in nodes:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return status or _failure(spinner)
+
+
+def _spin(executor: MultiThreadedExecutor, stop: threading.Event) -> None:
+    try:
+        executor.spin()
+    except Exception:
+        if not stop.is_set():  # at the end, entities vanish while they are waited for
+            traceback.print_exc()
+            threading.current_thread().failed = True  # type: ignore[attr-defined]
+    finally:
+        stop.set()
+
+
+def _failure(spinner: threading.Thread) -> int:
+    return int(getattr(spinner, "failed", False))
+
+
+def _catch_signals(stop: threading.Event) -> None:
+    """SIGINT and SIGTERM set ``stop``; repeating them does not disturb the clean-up, unless it hangs."""
+    count = 0
+
+    def handle(number: int, _frame: object) -> None:
+        nonlocal count
+        count += 1
+        stop.set()
+        if count >= PATIENCE:
+            os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+
+
+def _program() -> str:
+    return os.path.basename(sys.argv[0]).removesuffix(".py")

@@ -1,0 +1,91 @@
+"""One thread that works on the newest item: intake never waits for it, and nothing queues up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class NewestFirst(Generic[Item, Result]):
+    """A slot for one item and a thread that empties it.
+
+    Args:
+        work: called in the thread with one item at a time; it must not raise.
+        name: of the thread.
+    """
+
+    def __init__(self, work: Callable[[Item], Result], name: str) -> None:
+        self._work = work
+        self._period = 0.0
+        self._changed = threading.Condition()
+        self._slot: list[Item] = []
+        self._waiting: list[Future[Result]] = []
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def offer(self, item: Item) -> Item | None:
+        """Put ``item`` in the slot. Returns the item that it replaced, which will never be worked on."""
+        with self._changed:
+            replaced = self._slot[0] if self._slot else None
+            self._slot[:] = [item]
+            self._changed.notify_all()
+        return replaced
+
+    def demand(self, item: Item) -> tuple[Future[Result], bool]:
+        """Have ``item``, or what waits in the slot already, done next and without regard to the rate.
+
+        Returns:
+            the future result, and whether ``item`` went into the slot.
+        """
+        future: Future[Result] = Future()
+        with self._changed:
+            if self._stopping:
+                future.cancel()
+                return future, False
+            taken = not self._slot
+            if taken:
+                self._slot[:] = [item]
+            self._waiting.append(future)
+            self._changed.notify_all()
+        return future, taken
+
+    def limit(self, max_rate: float) -> None:
+        """Start at most ``max_rate`` items a second; 0 = no limit."""
+        with self._changed:
+            self._period = 1.0 / max_rate if max_rate > 0 else 0.0
+            self._changed.notify_all()
+
+    def stop(self) -> Item | None:
+        """End the thread after the item in hand. Returns the item left in the slot."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+        for future in self._waiting:
+            future.cancel()
+        return self._slot[0] if self._slot else None
+
+    def _run(self) -> None:
+        last_start = -float("inf")
+        while True:
+            with self._changed:
+                while not self._stopping:
+                    wait = last_start + self._period - time.monotonic()
+                    if self._slot and (wait <= 0 or self._waiting):
+                        break
+                    self._changed.wait(wait if self._slot else None)
+                if self._stopping:
+                    return
+                item = self._slot.pop()
+                demanded, self._waiting = self._waiting, []
+            last_start = time.monotonic()
+            result = self._work(item)
+            for future in demanded:
+                future.set_result(result)
