@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from .background import FLOOR, GROUND, GROUND_HALF, WALLS, background_mesh
+from ..geometry import crop_intrinsics
+from .background import FLOOR, GROUND, background_mesh
+from .noise_fields import normal
 
 if TYPE_CHECKING:
     from .physics import Settled
@@ -33,12 +35,13 @@ def shade(
     """
     normals, centres, albedo, shine = _surfaces(settled, cam_T_bin, rng)
     diffuse, specular = _light(normals, centres, shine, cam_T_bin, rng)
-    tables = np.concatenate([albedo * diffuse[:, None], [[0, 0, 0]]]).astype(np.float32)  # row −1: nothing there
+    colours = np.append(albedo * diffuse[:, None], [[0, 0, 0]], 0).astype(np.float32)  # last row: nothing there (−1)
     glints = np.append(specular, 0).astype(np.float32)
-    image = tables[face]
-    _texture_floor(image, face, settled, K, cam_T_bin, rng)
-    image *= _contact_shadow(depth, settled.part.diameter * K[0, 0])[..., None]
-    image += glints[face][..., None]
+    factor = _contact_shadow(depth, settled.part.diameter, K[0, 0])
+    _texture_floor(factor, face, settled, K, cam_T_bin, rng)
+    image = np.take(colours, face, axis=0, mode="wrap") * factor[..., None]
+    glint = np.take(glints, face, mode="wrap")
+    image += cv2.merge((glint, glint, glint))
     return _develop(image, rng)
 
 
@@ -88,25 +91,25 @@ def _light(
 
 
 def _texture_floor(
-    image: np.ndarray, face: np.ndarray, settled: Settled, K: np.ndarray, cam_T_bin: np.ndarray, rng: np.random.Generator
+    factor: np.ndarray, face: np.ndarray, settled: Settled, K: np.ndarray, cam_T_bin: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Multiply a random pattern into the floor of the bin and the ground, drawn in their planes."""
-    h, w = face.shape
+    """Multiply a random pattern into ``factor`` (H, W) on the bin's floor and on the ground, drawn in their planes."""
     _, _, surface = background_mesh(settled.bin)
-    kind = np.append(np.repeat(-1, settled.part.faces.shape[0] * len(settled.poses)), -1)
-    kind = np.concatenate([surface, kind])[face]
-    for plane, height, half in ((FLOOR, 0.0, max(settled.bin.half_x, settled.bin.half_y)), (GROUND, -settled.bin.wall_thickness, 1.0)):
+    bin = settled.bin
+    for plane, height, half in ((FLOOR, 0.0, max(bin.half_x, bin.half_y)), (GROUND, -bin.wall_thickness, 1.0)):
         pattern = _pattern(rng)
-        on = kind == plane
-        if not on.any():
-            continue
+        first, last = np.flatnonzero(surface == plane)[[0, -1]]
+        on = (face >= first) & (face <= last)
+        x, y, w, h = cv2.boundingRect(on.view(np.uint8))
         # Plane coordinates → pixels: K [r1 r2 (h r3 + t)].
         R, t = cam_T_bin[:3, :3], cam_T_bin[:3, 3]
-        pixels = 2 * half / pattern.shape[0]
-        to_plane = np.array([[pixels, 0, -half], [0, pixels, -half], [0, 0, 1]])
-        homography = K @ np.column_stack([R[:, 0], R[:, 1], height * R[:, 2] + t]) @ to_plane
-        warped = cv2.warpPerspective(pattern, homography, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        image[on] *= warped[on][:, None]
+        cell = 2 * half / pattern.shape[0]
+        to_plane = np.array([[cell, 0, -half], [0, cell, -half], [0, 0, 1]])
+        homography = crop_intrinsics(K, x, y) @ np.column_stack([R[:, 0], R[:, 1], height * R[:, 2] + t]) @ to_plane
+        if w and h:
+            warped = cv2.warpPerspective(pattern, homography, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+            window = factor[y : y + h, x : x + w]
+            np.multiply(window, warped, out=window, where=on[y : y + h, x : x + w])
 
 
 def _pattern(rng: np.random.Generator, size: int = 256) -> np.ndarray:
@@ -124,26 +127,21 @@ def _pattern(rng: np.random.Generator, size: int = 256) -> np.ndarray:
     return (1 + contrast * (noise - 0.5)).astype(np.float32)
 
 
-def _contact_shadow(depth: np.ndarray, size_px_m: float) -> np.ndarray:
-    """(H, W) float32 in [0.55, 1]: pixels deeper than their surroundings get less light (a cheap ambient occlusion).
-
-    ``size_px_m`` is the part's diameter times the focal length: over the mean depth it is the part's size in pixels.
-    """
+def _contact_shadow(depth: np.ndarray, diameter: float, focal: float) -> np.ndarray:
+    """(H, W) float32 in [0.55, 1]: pixels deeper than their surroundings get less light (a cheap ambient occlusion)."""
     z = np.where(np.isfinite(depth), depth, np.float32(10))
-    mean = float(np.median(z[:: max(z.shape[0] // 32, 1)]))
-    k = max(int(size_px_m / mean / 4) | 1, 3)
-    deeper = z - cv2.blur(z, (k, k))
-    scale = size_px_m / 640 * 0.25  # a fraction of the part's diameter, in metres, up to the focal length's order
-    return np.clip(1 - 0.45 * np.clip(deeper / max(scale, 1e-4), 0, 1), 0.55, 1).astype(np.float32)
+    size = focal * diameter / float(np.median(z[::16, ::16]))  # of the part, pixels
+    k = max(int(size / 4) | 1, 3)
+    shadow = (z - cv2.blur(z, (k, k))) * np.float32(-0.45 / (0.1 * diameter))
+    return np.clip(shadow, -0.45, 0, out=shadow) + np.float32(1)
 
 
 def _develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """White balance, exposure, blur, gamma and noise of a camera: linear (H, W, 3) → uint8."""
-    gain = (rng.uniform(0.8, 1.25) * rng.uniform(0.93, 1.07, 3)).astype(np.float32)
-    image = cv2.GaussianBlur(image * gain, (3, 3), rng.uniform(0.4, 0.8))
-    image = np.sqrt(np.clip(image, 0, 1)) * 255  # gamma 2
-    image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 4))
-    return np.clip(image, 0, 255).astype(np.uint8)
+    image *= (255**2 * rng.uniform(0.8, 1.25) * rng.uniform(0.93, 1.07, 3)).astype(np.float32)
+    image = cv2.sqrt(cv2.GaussianBlur(image, (3, 3), rng.uniform(0.4, 0.8)))  # gamma 2
+    image += normal(image.shape, rng) * np.float32(rng.uniform(1, 4))
+    return cv2.convertScaleAbs(np.maximum(image, 0, out=image))  # saturates at 255
 
 
 def _frame_of(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from ..bop_writer import BopWriter, ModelInfo, SceneRecord
@@ -193,6 +194,7 @@ def generate(config: Config, root: str | Path, workers: int = 1, progress: Calla
     todo = [folder for folder in range(config.folders) if folder not in done]
     jobs = [(config, str(root), folder) for folder in todo]
     if workers <= 1 or len(jobs) <= 1:
+        cv2.setNumThreads(1)
         for job in jobs:
             report(_write_folder(job))
     else:
@@ -253,8 +255,6 @@ def _quiet_worker() -> None:
     """Ctrl-C is the parent's business; one thread a worker."""
     import signal
 
-    import cv2
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
@@ -266,8 +266,8 @@ def _images(config: Config, folder: int) -> int:
 def bytes_per_image(config: Config) -> int:
     """Estimate of the disk space of one image with its masks, from measured sets."""
     h, w = PRESETS[config.camera].size
-    noise = 1.0 if config.noise != "none" else 0.6
-    return int(h * w * (2.4 + noise) + 2 * config.instances[1] * 4096 + 4 * 4096)
+    depth = 0.6 if config.noise != "none" else 0.15
+    return int(h * w * (1.25 + depth) + 2 * config.instances[1] * 4096 + 4 * 4096)
 
 
 def _check_disk(config: Config, root: Path, folders: int) -> None:

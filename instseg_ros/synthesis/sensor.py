@@ -23,6 +23,8 @@ import cv2
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from .noise_fields import smooth_normal
+
 
 @dataclass(frozen=True)
 class SensorParams:
@@ -155,7 +157,7 @@ def _wander(
     if p.edge_shift <= 0 or not edge.any():
         return z, lost
     near = cv2.dilate(edge.view(np.uint8), np.ones((5, 5), np.uint8)).view(bool)
-    shift = [_smooth_noise(z.shape, p.edge_correlation, rng) * np.float32(p.edge_shift) for _ in range(2)]
+    shift = [smooth_normal(z.shape, p.edge_correlation, rng) * np.float32(p.edge_shift) for _ in range(2)]
     rows, columns = np.nonzero(near)  # elsewhere a shift by a pixel would only change the noise's seed
     x = (columns + shift[0][rows, columns]).astype(np.float32)
     y = (rows + shift[1][rows, columns]).astype(np.float32)
@@ -172,31 +174,29 @@ def _wander(
 
 
 def _disparity_error(shape: tuple[int, int], rng: np.random.Generator, p: SensorParams) -> np.ndarray:
-    error = _smooth_noise(shape, p.correlation, rng) * np.float32(p.subpixel * np.sqrt(1 - p.white))
-    if p.white > 0:
-        error += rng.standard_normal(shape, np.float32) * np.float32(p.subpixel * np.sqrt(p.white))
-    return error
+    return smooth_normal(shape, p.correlation, rng, p.white) * np.float32(p.subpixel)
 
 
 def _dropouts(
     z: np.ndarray, K: np.ndarray, edge: np.ndarray, rng: np.random.Generator, p: SensorParams, color: np.ndarray | None
 ) -> np.ndarray:
-    chance = np.full(z.shape, np.float32(p.speckle))
+    """(H, W) bool: matches that fail. ``chance`` adds up what speaks against a match at each pixel."""
+    chance = np.zeros(z.shape, np.float32)
     if p.grazing > 0:
-        cosine = incidence_cosine(z, K)
-        chance += 1 / (1 + np.exp(np.clip((cosine - p.grazing) / (0.25 * p.grazing), -30, 30)))
+        chance += np.clip((1.5 * p.grazing - incidence_cosine(z, K)) / p.grazing, 0, 1)
     if p.edge_loss > 0:
         chance[edge] += np.float32(p.edge_loss)
     if color is not None:
-        brightness = cv2.cvtColor(color, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        brightness = cv2.blur(brightness, (5, 5))  # a match needs light somewhere in its window, not at its centre
-        chance += 1 / (1 + np.exp(np.clip((brightness - p.dark) / 3, -30, 30)))
-        chance += 1 / (1 + np.exp(np.clip((p.bright - brightness) / 1, -30, 30)))
+        brightness = cv2.blur(cv2.cvtColor(color, cv2.COLOR_RGB2GRAY), (5, 5))  # a match needs light anywhere in its window
+        table = np.clip((1.5 * p.dark - np.arange(256)) / p.dark, 0, 1) + np.clip((np.arange(256) - p.bright) / 3 + 0.5, 0, 1)
+        chance += cv2.LUT(brightness, table.astype(np.float32))
     # One smooth field decides everywhere, so that losses come in patches as large as a matching window.
-    field = _smooth_noise(z.shape, 1.0, rng)
-    lost = ndtr(field) < chance
+    field = smooth_normal(z.shape, 1.0, rng)
+    lost = field < np.float32(ndtri(p.speckle)) if p.speckle > 0 else np.zeros(z.shape, bool)
+    doubtful = np.flatnonzero(chance)
+    lost.ravel()[doubtful] |= ndtr(field.ravel()[doubtful]) < chance.ravel()[doubtful]
     if p.blobs > 0:
-        lost |= _smooth_noise(z.shape, p.blob_size, rng) < np.float32(ndtri(p.blobs))
+        lost |= smooth_normal(z.shape, p.blob_size, rng) < np.float32(ndtri(p.blobs))
     return lost
 
 
@@ -210,14 +210,3 @@ def incidence_cosine(z: np.ndarray, K: np.ndarray) -> np.ndarray:
     a, b = np.float32(K[0, 0]) * zx, np.float32(K[1, 1]) * zy
     c = z + a * x + b * y
     return z / np.sqrt((a * a + b * b + c * c) * (x * x + y * y + 1))
-
-
-def _smooth_noise(shape: tuple[int, int], sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) float32 Gaussian noise with unit variance, smoothed by a Gaussian of ``sigma`` pixels."""
-    noise = rng.standard_normal(shape, np.float32)
-    if sigma <= 0:
-        return noise
-    radius = max(int(np.ceil(3 * sigma)), 1)
-    kernel = cv2.getGaussianKernel(2 * radius + 1, sigma, cv2.CV_32F)
-    smooth = cv2.sepFilter2D(noise, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
-    return smooth / np.float32((kernel**2).sum())
