@@ -136,7 +136,10 @@ def _scene_image(
     for k, row in enumerate(rows):
         if not isinstance(row, dict):
             raise InputError(f"{gt_path}: instance {k} of image {image_id} must be an object, got {row!r}"[:300])
-        object_id[k] = int(_array(row, "obj_id", (), gt_path, image_id))
+        number = float(_array(row, "obj_id", (), gt_path, image_id))
+        if not (0 <= number < 1e9 and number.is_integer()):
+            raise InputError(f"{gt_path}: obj_id of image {image_id} must be a whole number, got {row['obj_id']!r}"[:300])
+        object_id[k] = int(number)
         pose[k, :3, :3] = _array(row, "cam_R_m2c", (3, 3), gt_path, image_id)
         pose[k, :3, 3] = _array(row, "cam_t_m2c", (3,), gt_path, image_id) / 1000
     visible, order = np.full(n, np.nan, np.float32), None
