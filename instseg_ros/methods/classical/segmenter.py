@@ -15,10 +15,15 @@ from ...geometry import deproject, depth_order, label_moments
 from ...instances import Instances
 from ..model_directory import ModelDirectory, write_model
 from ..segmenter import Segmenter
-from .foreground import above_floor
+from .scene import Scene
 
 ALGORITHMS = {
     "components": "components:connected_components",
+    "kmeans": "clusters:kmeans",
+    "spectral": "clusters:spectral",
+    "grabcut": "clusters:grabcut_kmeans",
+    "graphcut": "graphs:graph_cut",
+    "felzenszwalb": "graphs:felzenszwalb",
 }
 """Baseline name → ``module:function`` of this package; imported only when asked for."""
 
@@ -41,7 +46,7 @@ class ClassicalSegmenter(Segmenter):
         *,
         min_pixels: int = 60,
         depth_range: tuple[float, float] = (0.05, 10.0),
-        floor_height: float = 0.004,
+        floor_height: float = 0.005,
         seed: int = 0,
         **parameters: Any,
     ) -> None:
@@ -79,16 +84,11 @@ class ClassicalSegmenter(Segmenter):
         near, far = self.depth_range
         with np.errstate(invalid="ignore"):
             depth = np.where((frame.depth >= near) & (frame.depth <= far), frame.depth, np.float32(np.nan))
-        points = deproject(depth, frame.K)
-        if foreground is None:
-            foreground = above_floor(points, height=self.floor_height, seed=self.seed)
-        foreground = foreground & np.isfinite(depth)
-        if not foreground.any():
+        scene = Scene.build(depth, frame.K, foreground, height=self.floor_height, seed=self.seed)
+        if scene is None:
             return Instances.empty(frame.shape)
-        labels = self.algorithm(
-            depth, points, foreground, K=frame.K, count=count, seed=self.seed, **self.parameters
-        )
-        return to_instances(labels, depth, points, self.min_pixels)
+        labels = self.algorithm(scene, count=count, seed=self.seed, **self.parameters)
+        return to_instances(scene.full(labels, frame.shape), depth, deproject(depth, frame.K), self.min_pixels)
 
 
 def to_instances(labels: np.ndarray, depth: np.ndarray, points: np.ndarray, min_pixels: int) -> Instances:
