@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
@@ -31,6 +32,9 @@ class Runnable(Protocol):
     def close(self) -> None:
         """Called before the node is destroyed, with ROS still up."""
 
+    # A node with a task of its own also has ``work(stop: threading.Event) -> int``: it is called in the main thread after
+    # ``start``; when it returns, the process ends with that status. It returns soon after ``stop`` is set.
+
     def destroy_node(self) -> None:
         """As of every node."""
 
@@ -44,7 +48,10 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
     stop = threading.Event()
     _catch_signals(stop)
     # rclpy's own handlers would take ROS down at once, under the feet of the frame in hand.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # arguments that rcl cannot parse, a YAML that is not there
+        return _refuse(error)
     executor = MultiThreadedExecutor(num_threads=THREADS)
     spinner = threading.Thread(target=_spin, args=(executor, stop), name="executor")
     nodes: list[Runnable] = []
@@ -54,13 +61,14 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
         for node in nodes:
             executor.add_node(node)  # type: ignore[arg-type]
         spinner.start()
-        if all(node.start() for node in nodes):
-            stop.wait()
-        else:
+        if not all(node.start() for node in nodes):
             status = 2
-    except InputError as error:
-        print(f"{_program()}: {error}", file=sys.stderr)
-        status = 2
+        elif tasks := [node.work for node in nodes if hasattr(node, "work")]:
+            status = tasks[0](stop)
+        else:
+            stop.wait()
+    except (InputError, ParameterException) as error:
+        status = _refuse(error)
     finally:
         stop.set()
         for node in nodes:
@@ -104,5 +112,7 @@ def _catch_signals(stop: threading.Event) -> None:
         signal.signal(number, handle)
 
 
-def _program() -> str:
-    return os.path.basename(sys.argv[0]).removesuffix(".py")
+def _refuse(error: Exception) -> int:
+    """Say what is wrong in one line; exit status 2."""
+    print(f"{os.path.basename(sys.argv[0]).removesuffix('.py')}: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2

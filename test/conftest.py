@@ -1,0 +1,131 @@
+"""Fixtures of the ROS tests: a domain and an environment for each test, child processes that never outlive it."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPAT = ROOT / "compat"
+STAND_INS = ("message_filters", "cv_bridge", "sensor_msgs_py")
+SHARED_MEMORY = Path("/dev/shm")
+
+if any(importlib.util.find_spec(name) is None for name in STAND_INS):
+    sys.path.append(str(COMPAT))  # at the end: real packages win
+# Read once per process, when the first participant is made.
+os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_shm.xml"))
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+_tests = itertools.count()
+
+
+@pytest.fixture
+def ros_domain() -> int:
+    """A ROS domain of this test's own (1…100: higher ones may clash with ephemeral ports)."""
+    return (os.getpid() * 17 + next(_tests)) % 100 + 1
+
+
+@pytest.fixture
+def ros_env(ros_domain: int) -> dict[str, str]:
+    """Environment for child processes."""
+    env = dict(os.environ, ROS_DOMAIN_ID=str(ros_domain), PYTHONUNBUFFERED="1", OMP_NUM_THREADS="1")
+    env.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+    path = [str(ROOT), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+    env["PYTHONPATH"] = os.pathsep.join([*path, str(COMPAT)] if str(COMPAT) in sys.path else path)
+    return env
+
+
+@pytest.fixture
+def ros_context(ros_domain: int) -> Iterator[object]:
+    """An rclpy context in this test's domain, for nodes in the test's own process."""
+    rclpy = pytest.importorskip("rclpy")
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    yield context
+    rclpy.shutdown(context=context)
+
+
+class Child:
+    """A child process whose output goes to a file.
+
+    Attributes:
+        process: as of ``subprocess``.
+    """
+
+    def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(command, env=env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, both streams."""
+        return self._log.read_text(errors="replace")
+
+    def wait_for(self, text: str, timeout: float = 60.0) -> None:
+        """Wait until ``text`` was printed; fails with the output where that does not happen."""
+        deadline = time.monotonic() + timeout
+        while text not in self.output:
+            assert self.process.poll() is None, f"ended with {self.process.returncode} before {text!r}:\n{self.output}"
+            assert time.monotonic() < deadline, f"no {text!r} within {timeout} s:\n{self.output}"
+            time.sleep(0.05)
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = 60.0) -> int:
+        """Wait for the end. Returns the exit status."""
+        return self.process.wait(timeout)
+
+    def stop(self, number: int = signal.SIGINT, timeout: float = 60.0) -> int:
+        """Send a signal and wait for the end. Returns the exit status."""
+        self.send(number)
+        return self.wait(timeout)
+
+    def kill(self) -> None:
+        """End it and whatever it started, at once."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+
+@pytest.fixture
+def spawn(ros_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """``spawn("module", "arg", …)`` starts ``python -m module arg …`` in the test's domain; ended with the test."""
+    children: list[Child] = []
+
+    def start(module: str, *args: object, env: dict[str, str] | None = None) -> Child:
+        command = [sys.executable, "-m", module, *map(str, args)]
+        child = Child(command, {**ros_env, **(env or {})}, tmp_path / f"child{len(children)}.log")
+        children.append(child)
+        return child
+
+    yield start
+    killed = [child.kill() for child in children if child.process.poll() is None]
+    if killed or any(child.process.returncode < 0 for child in children):
+        remove_dead_segments()
+
+
+def remove_dead_segments() -> None:
+    """Remove the shared memory of Fast DDS processes that were killed: their lock files are no longer locked."""
+    for lock in SHARED_MEMORY.glob("fastdds_*_el"):
+        try:
+            with lock.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock.with_name(lock.name.removesuffix("_el")).unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+        except OSError:  # in use, or removed meanwhile
+            continue
