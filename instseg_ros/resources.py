@@ -39,3 +39,8 @@ def find_model(name: str) -> Path:
         return path
     shipped = share_directory() / "models" / path
     return shipped if shipped.is_dir() or not name else path
+
+
+def find_bag(name: str | Path = "") -> Path:
+    """Path of a bag; an empty ``name`` means the bundled one."""
+    return Path(name).expanduser() if name else share_directory() / "resource" / "demo_bag"

@@ -89,7 +89,7 @@ class Scoring:
             figures = self._evaluation.add(truth, None, instances, key=frame.stamp_ns)
             self.counts["scored"] += 1
             overlap = "" if figures["mIoU"] is None else f", mIoU {figures['mIoU']:.2f}"
-            parts.append(f"{', '.join(figures['part'])}: {figures['found']} of {figures['true']} parts{overlap}")
+            parts.append(f"{', '.join(figures['part'])}: {figures['found']} found, {figures['true']} true{overlap}")
         text = "   ".join(reversed(parts))
         if self.folder is not None and self.every and (self.counts["answered"] - 1) % self.every == 0:
             self._draw(frame, instances, truth, text)
