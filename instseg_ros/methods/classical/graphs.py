@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from .edges import concave_edges, depth_edges
@@ -86,7 +88,9 @@ def felzenszwalb(
     image[~scene.foreground] = -9.0  # far from everything: never merged with a part
 
     def at(value: float) -> np.ndarray:
-        labels = segment(image, scale=value, sigma=0.6, min_size=min_size, channel_axis=-1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # six channels are meant
+            labels = segment(image, scale=value, sigma=0.6, min_size=min_size, channel_axis=-1)
         return np.where(scene.foreground, labels + 1, 0).astype(np.int32)
 
     if count is None:

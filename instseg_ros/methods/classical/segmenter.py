@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ class ClassicalSegmenter(Segmenter):
             raise InputError(f"unknown baseline {name!r}: choose {', '.join(ALGORITHMS)}")
         module, function = ALGORITHMS[name].split(":")
         self.algorithm = getattr(importlib.import_module(f".{module}", __package__), function)
+        known = inspect.signature(self.algorithm).parameters.keys() - {"scene", "count", "seed"}
+        if parameters.keys() - known:
+            raise InputError(f"baseline {name} has no parameter {min(parameters.keys() - known)!r}: it has {', '.join(sorted(known))}")
         self.name, self.parameters, self.seed = name, parameters, seed
         self.min_pixels, self.depth_range, self.floor_height = min_pixels, depth_range, floor_height
         self.description = f"classical {name}"
@@ -67,7 +71,7 @@ class ClassicalSegmenter(Segmenter):
             options["depth_range"] = tuple(model.config["input"]["depth_range"])
         try:
             return cls(network.pop("name", "components"), **options, **network)
-        except TypeError as error:
+        except (TypeError, InputError) as error:
             raise InputError(f"{model.path / 'model.yaml'}: {error}") from None
 
     def segment(
