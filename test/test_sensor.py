@@ -100,12 +100,12 @@ def test_dark_and_overexposed_surfaces_are_lost() -> None:
     color = np.full((*SHAPE, 3), 120, np.uint8)
     color[:, :200], color[:, 440:] = 2, 255
     lost = np.isnan(add_noise(plane(0.6), K, rng(), QUIET, color))
-    assert lost[:, :190].all() and lost[:, 450:].mean() > 0.95 and not lost[:, 210:430].any()
+    assert lost[:, :190].all() and lost[:, 450:].mean() > 0.75 and not lost[:, 210:430].any()
 
 
 def test_edges_wander_and_mix() -> None:
     depth = step(0.6, 0.5)
-    noisy = add_noise(depth, K, rng(), replace(QUIET, edge_shift=0.8))
+    noisy = add_noise(depth, K, rng(), replace(QUIET, edge_shift=0.8, edge_correlation=1.5, flying=0.25))
     away = np.abs(np.arange(640) - 319.5) > 6
     assert np.abs(noisy - depth)[:, away].max() < 1e-6
     near = noisy[:, ~away]

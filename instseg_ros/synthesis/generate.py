@@ -32,6 +32,9 @@ PILES_PER_FOLDER = 20
 ATTEMPTS = 20
 """Tries to settle one pile before giving up."""
 
+REVISION = 1
+"""To be raised whenever a change of physics, rendering or noise changes the images of a seed, so that no set mixes two."""
+
 SPLITS = ("train", "val", "test")
 
 NOISES = ("d435", "none")
@@ -50,7 +53,8 @@ class Config:
         split: train, val or test; the same seed gives different piles in each.
         bin: half sides of the bin (m), or None for a random bin sized to part and number.
         mesh: file and unit of the user's own part.
-        geometry: hash of the parts' triangles, so that a changed part is not mixed with an older one.
+        geometry: hash of the parts' triangles and collision pieces, so that a changed part is not mixed with an older one.
+        revision: of this program's pictures.
     """
 
     parts: tuple[str, ...]
@@ -64,6 +68,7 @@ class Config:
     bin: tuple[float, float] | None = None
     mesh: tuple[str, str] | None = None
     geometry: str = ""
+    revision: int = REVISION
 
     def __post_init__(self) -> None:
         low, high = self.instances

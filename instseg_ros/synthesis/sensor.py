@@ -51,22 +51,22 @@ class SensorParams:
 
     focal: float = 424.0
     baseline: float = 0.050
-    subpixel: float = 0.07
-    white: float = 0.1
-    correlation: float = 2.0
+    subpixel: float = 0.06
+    white: float = 0.02
+    correlation: float = 4.0
     disparity_step: float = 1 / 32
     depth_unit: float = 0.001
-    edge_shift: float = 0.8
-    edge_correlation: float = 1.5
-    flying: float = 0.25
+    edge_shift: float = 1.0
+    edge_correlation: float = 2.5
+    flying: float = 0.1
     edge_step: float = 0.012
-    edge_loss: float = 0.3
-    grazing: float = 0.15
-    blobs: float = 0.004
+    edge_loss: float = 0.1
+    grazing: float = 0.1
+    blobs: float = 0.002
     blob_size: float = 3.0
     speckle: float = 0.0005
     dark: float = 12.0
-    bright: float = 252.0
+    bright: float = 254.0
     shadow: bool = True
 
     def jittered(self, rng: np.random.Generator) -> SensorParams:
@@ -201,12 +201,22 @@ def _dropouts(
 
 
 def incidence_cosine(z: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """(H, W) float32: cosine between the viewing ray and the surface normal, from differences over a 3 × 3 window."""
+    """(H, W) float32: cosine between the viewing ray and the surface normal.
+
+    Each derivative is the smaller of the two one-sided differences, so that a depth edge does not look like a steep surface.
+    """
     h, w = z.shape
-    zx, zy = cv2.Sobel(z, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(z, cv2.CV_32F, 0, 1, scale=1 / 8)
     x = ((np.arange(w) - K[0, 2]) / K[0, 0]).astype(np.float32)[None]
     y = ((np.arange(h) - K[1, 2]) / K[1, 1]).astype(np.float32)[:, None]
     # The normal of the surface z(u, v) is (−fx z_u, −fy z_v, z + (u − cx) z_u + (v − cy) z_v); times the ray it gives z.
-    a, b = np.float32(K[0, 0]) * zx, np.float32(K[1, 1]) * zy
+    a, b = _derivative(z, 1) * np.float32(K[0, 0]), _derivative(z, 0) * np.float32(K[1, 1])
     c = z + a * x + b * y
     return z / np.sqrt((a * a + b * b + c * c) * (x * x + y * y + 1))
+
+
+def _derivative(z: np.ndarray, axis: int) -> np.ndarray:
+    """(H, W) float32 change of z per pixel along an axis: of the steps before and after a pixel, the smaller one."""
+    step = np.diff(z, axis=axis)
+    first, last = ([(1, 0), (0, 0)], [(0, 1), (0, 0)]) if axis == 0 else ([(0, 0), (1, 0)], [(0, 0), (0, 1)])
+    before, after = np.pad(step, first, mode="edge" if step.size else "constant"), np.pad(step, last, mode="edge" if step.size else "constant")
+    return np.where(np.abs(before) < np.abs(after), before, after)
