@@ -112,7 +112,7 @@ def obj14() -> Drawing:
     screws = [cylinder(2.5, -1, 8, segments=16).translate((x, 0, 0)) for x in (-13.5, 13.5)]
     solid = union([*plate, boss, disc - cylinder(inner, 6, 18)]) - union([*screws, notch - cylinder(10, 0, 20), cylinder(4, 9, 14)])
     walls = [wall - box(9, 70, 6, 18) for wall in wedges(disc, 8, inner, turn=0.0)]
-    sills = [box(9, 7, 7, 9, (0, y)) for y in (-22.2, 22.2)]
+    sills = [box(9, 8, 7, 9, (0, y)) ^ disc for y in (-22, 22)]
     return Drawing(solid, [*plate, boss, *walls, *sills], WHITE)
 
 
