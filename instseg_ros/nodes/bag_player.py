@@ -99,8 +99,8 @@ class BagPlayerNode(Node):
         for name, low in (("rate", 1e-3), ("answer_timeout", 1e-3), ("passes", 0), ("subscribers", 0), ("wait_for_subscribers", 0)):
             if not wanted[name] >= low:
                 raise InputError(f"{name} must be at least {low:g}, got {wanted[name]:g}")
-        if wanted["lockstep"] and not wanted["answers"]:
-            raise InputError("answers is empty: lockstep needs a topic that answers, for example /instseg/masks")
+        if wanted["lockstep"] and not (wanted["answers"] and all(wanted["answers"])):
+            raise InputError(f"answers is {list(wanted['answers'])}: lockstep needs topics that answer, such as /instseg/masks")
 
     # ------------------------------------------------------------------------------------------------ start and end
 
