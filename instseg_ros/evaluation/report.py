@@ -11,10 +11,10 @@ import cv2
 
 from ..errors import InputError
 from ..files import read_json, write_atomic
-from .table import COLUMNS, HIGHER_IS_BETTER, cell
+from .table import HIGHER_IS_BETTER, cell, label, used_columns
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1150px; padding: 0 1rem; color: #1b1b1b; background: #fff }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1250px; padding: 0 1rem; color: #1b1b1b; background: #fff }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd }
 table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
 th, td { padding: .25rem .55rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap }
@@ -63,7 +63,7 @@ def write_report(results: dict[str, dict], out: str | Path, title: str = "Instan
             f"<h1>{escape(title)}</h1>",
             _evidence(results),
             "<h2>All parts together</h2>",
-            _table({name: result for name, result in results.items()}),
+            _table(results),
             "<p class='note'>Best in bold; 95 % intervals below (bootstrap over images). AP, AR: COCO, IoU 0.50 to 0.95. heavy, medium, "
             "little: AR by occlusion. mIoU: one-to-one; best: each true instance takes its best match. mm: median centroid error.</p>",
             *sections,
@@ -90,16 +90,17 @@ def _evidence(results: dict[str, dict]) -> str:
 
 
 def _table(rows: dict[str, dict]) -> str:
-    head = "".join(f"<th>{escape(title)}</th>" for _, title, _ in COLUMNS)
+    columns = used_columns(rows.values())
+    head = "".join(f"<th>{escape(title)}</th>" for _, title, _ in columns)
     best = {}
-    for key, _, form in COLUMNS:
+    for key, _, form in columns:
         values = [float(format(row[key], form)) for row in rows.values() if row.get(key) is not None]
-        if len(rows) > 1 and values:
+        if len(set(values)) > 1:
             best[key] = max(values) if HIGHER_IS_BETTER[key] else min(values)
     body = []
     for name, row in rows.items():
         cells = []
-        for key, _, form in COLUMNS:
+        for key, _, form in columns:
             text = cell(row.get(key), form)
             if row.get(key) is not None and key in best and float(text) == best[key]:
                 text = f"<b>{text}</b>"
@@ -108,7 +109,7 @@ def _table(rows: dict[str, dict]) -> str:
                 text += f"<small>{format(low, form)}–{format(high, form)}</small>"
             cells.append(f"<td>{text}</td>")
         cells.append(f"<td>{cell(row['seconds']['median'], '.3f')}</td>")
-        body.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>")
+        body.append(f"<tr><td>{escape(label(name, row))}</td>{''.join(cells)}</tr>")
     return f"<table><tr><th></th>{head}<th>s/image</th></tr>{''.join(body)}</table>"
 
 
@@ -118,7 +119,7 @@ def _per_part(results: dict[str, dict]) -> str:
         return ""
     tables = []
     for part in names:
-        rows = {name: result["per_part"][part] for name, result in results.items() if part in result["per_part"]}
+        rows = {label(name, r): r["per_part"][part] for name, r in results.items() if part in r["per_part"]}
         size = next(iter(rows.values()))
         summary = f"{escape(part)}: {size['images']} images, {size['instances']} instances"
         tables.append(f"<details><summary>{summary}</summary>{_table(rows)}</details>")
@@ -129,7 +130,8 @@ def _sheets(results: dict[str, dict]) -> str:
     blocks = []
     for name, result in results.items():
         for kind, relative in (result.get("pictures") or {}).items():
-            picture = cv2.imread(str(Path(result["folder"]) / relative))
+            path = Path(result["folder"]) / relative
+            picture = cv2.imread(str(path)) if path.is_file() else None
             if picture is None:
                 blocks.append(f"<p class='warning'>{escape(name)}: the contact sheet {escape(str(relative))} is gone.</p>")
                 continue

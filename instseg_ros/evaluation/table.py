@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 COLUMNS = (
     ("AP", "AP", ".3f"),
     ("AP50", "AP50", ".3f"),
@@ -22,12 +24,17 @@ COLUMNS = (
 HIGHER_IS_BETTER = {key: key != "centroid_mm_median" for key, _, _ in COLUMNS}
 
 
-def rows_of(name: str, result: dict) -> list[tuple[str, str, dict]]:
-    """(method, part, scores) of a result: all parts together first, then each one if there are several."""
-    rows = [(name, "all", result)]
-    if len(result["per_part"]) > 1:
-        rows += [(name, part, scores) for part, scores in result["per_part"].items()]
-    return rows
+def used_columns(rows: Iterable[dict]) -> list[tuple[str, str, str]]:
+    """The columns in which at least one of the rows has a value."""
+    rows = list(rows)
+    return [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows)]
+
+
+def label(name: str, result: dict) -> str:
+    """The method's name, with what it was told about the truth: such figures are not those of a method on its own."""
+    given = result.get("given") or {}
+    told = [key for key, free in (("count", "estimate"), ("foreground", "plane")) if given.get(key, free) != free]
+    return f"{name} ({' and '.join(told)} given)" if told else name
 
 
 def cell(value: float | None, form: str) -> str:
@@ -36,22 +43,16 @@ def cell(value: float | None, form: str) -> str:
 
 
 def format_table(results: dict[str, dict]) -> str:
-    """One row a method and part; columns as in ``COLUMNS``, then seconds an image (median), images and instances."""
-    head = ["method", "part", *(title for _, title, _ in COLUMNS), "s/image", "images", "instances"]
-    lines = [head]
+    """One row a method and part (all parts together first); then seconds an image (median), images and instances."""
+    columns = used_columns(results.values())
+    lines = [["method", "part", *(title for _, title, _ in columns), "s/image", "images", "instances"]]
     for name, result in results.items():
-        for method, part, scores in rows_of(name, result):
-            lines.append(
-                [
-                    method,
-                    part,
-                    *(cell(scores[key], form) for key, _, form in COLUMNS),
-                    cell(scores["seconds"]["median"], ".3f"),
-                    str(scores["images"]),
-                    str(scores["instances"]),
-                ]
-            )
-    width = [max(len(line[i]) for line in lines) for i in range(len(head))]
+        parts = result["per_part"] if len(result["per_part"]) > 1 else {}
+        for part, scores in {"all": result, **parts}.items():
+            values = [cell(scores[key], form) for key, _, form in columns]
+            seconds = cell(scores["seconds"]["median"], ".3f")
+            lines.append([label(name, result), part, *values, seconds, str(scores["images"]), str(scores["instances"])])
+    width = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join(
         "  ".join(text.ljust(w) if i < 2 else text.rjust(w) for i, (text, w) in enumerate(zip(line, width))).rstrip()
         for line in lines
