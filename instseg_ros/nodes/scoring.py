@@ -14,6 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from .. import clouds, images
 from ..bags.decoding import decode_labels, decode_truth
+from ..errors import InputError
 from ..evaluation.evaluation import jsonable
 from ..evaluation.side_by_side import side_by_side, write_picture
 from ..instances import Instances
@@ -132,7 +133,10 @@ class Scoring:
 
 
 def _decode(frame: Collected, kind: str) -> Any:
-    return deserialize_message(frame.messages[kind], TYPES[kind])
+    try:
+        return deserialize_message(frame.messages[kind], TYPES[kind])
+    except Exception as error:  # rclpy's own class for this is private
+        raise InputError(f"the {kind} message is no {TYPES[kind].__name__}: {error}") from None
 
 
 def _raw(image: Image) -> tuple[str, int, int, int, int, Any]:
