@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import itertools
@@ -26,13 +27,13 @@ if any(importlib.util.find_spec(name) is None for name in STAND_INS):
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_shm.xml"))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
-_tests = itertools.count()
+_domains = itertools.count()
 
 
 @pytest.fixture
 def ros_domain() -> int:
-    """A ROS domain of this test's own (1…100: higher ones may clash with ephemeral ports)."""
-    return (os.getpid() * 17 + next(_tests)) % 100 + 1
+    """A ROS domain of this test's own."""
+    return new_domain()
 
 
 @pytest.fixture
@@ -48,11 +49,23 @@ def ros_env(ros_domain: int) -> dict[str, str]:
 @pytest.fixture
 def ros_context(ros_domain: int) -> Iterator[object]:
     """An rclpy context in this test's domain, for nodes in the test's own process."""
+    with open_context(ros_domain) as context:
+        yield context
+
+
+@contextlib.contextmanager
+def open_context(domain: int) -> Iterator[object]:
+    """An rclpy context; each has a DDS participant of its own, as a process has."""
     rclpy = pytest.importorskip("rclpy")
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=ros_domain)
+    rclpy.init(context=context, domain_id=domain)
     yield context
     rclpy.shutdown(context=context)
+
+
+def new_domain() -> int:
+    """A ROS domain that no other test of this process has (1…100: the ports of higher ones may be taken)."""
+    return (os.getpid() * 17 + next(_domains)) % 100 + 1
 
 
 class Child:

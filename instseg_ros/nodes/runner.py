@@ -24,7 +24,11 @@ PATIENCE = 4
 
 
 class Runnable(Protocol):
-    """A node that ``run`` can start and end."""
+    """A node that ``run`` can start and end.
+
+    One with a task of its own also has ``work(stop: threading.Event) -> int``: it is called in the main thread after
+    ``start`` and returns the process' exit status, soon after ``stop`` is set or whenever the task is done.
+    """
 
     def start(self) -> bool:
         """Called once services are answered; False, after the log has said why, ends the process with status 2."""
@@ -32,15 +36,12 @@ class Runnable(Protocol):
     def close(self) -> None:
         """Called before the node is destroyed, with ROS still up."""
 
-    # A node with a task of its own also has ``work(stop: threading.Event) -> int``: it is called in the main thread after
-    # ``start``; when it returns, the process ends with that status. It returns soon after ``stop`` is set.
-
     def destroy_node(self) -> None:
         """As of every node."""
 
 
 def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None = None) -> int:
-    """Make the nodes, start them, and spin until a signal comes.
+    """Make the nodes, start them, and spin until a signal comes or the (only) node with a task is done.
 
     Returns:
         exit status: 0 = ended on request, 1 = a callback raised, 2 = bad input (one line on stderr).

@@ -27,7 +27,7 @@ from .outputs import Outputs
 from .parameters import Parameters
 from .pipeline import Pipeline
 from .statistics import Statistics
-from .watchdog import find_problems
+from .watchdog import Watchdog
 from .worker import NewestFirst
 
 NAME = "instseg"
@@ -62,7 +62,9 @@ class SegmenterNode(LifecycleNode):
         self._complaints = Complaints(self.get_logger())
         self._lock = threading.RLock()  # intake and worker are made and taken down by transitions and by parameters
         self._state, self._answering = "unconfigured", True
-        self._model, self._problems = Path(), []
+        self._model = Path()
+        self._watchdog = Watchdog(self)
+        self._problems: dict[str, str] = {}
         self._outputs: Outputs | None = None
         self._pipeline: Pipeline | None = None
         self._intake: Intake | None = None
@@ -94,27 +96,26 @@ class SegmenterNode(LifecycleNode):
         """Load the model and offer the topics."""
         try:
             segmenter = self._load_model(self._wanted)
-        except Exception as error:  # rclpy would swallow it without a word
-            why = f"cannot load the model: {_describe(error)}"
-            self._statistics.error(why)
-            self.get_logger().fatal(why)
-            return TransitionCallbackReturn.FAILURE
-        self._outputs = Outputs(self)
+            self._outputs = Outputs(self)
+        except Exception as error:
+            return self._fail("cannot load the model", error)
         self._pipeline = Pipeline(self, segmenter, self._wanted, self._outputs, self._statistics, self._complaints)
         self._state = "inactive"
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and work."""
-        done = super().on_activate(state)
         with self._lock:
+            try:
+                self._subscribe()
+            except Exception as error:
+                return self._fail("cannot subscribe", error)
             self._worker = NewestFirst(self._pipeline.answer, "segment")
             self._worker.limit(self._wanted.max_rate)
-            self._subscribe()
             topics = ", ".join(topic.name for topic in self._intake.topics)
         self._state = "active"
         self.get_logger().info(f"segmenting what arrives on {topics}")
-        return done
+        return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and finish the frame in hand."""
@@ -136,6 +137,13 @@ class SegmenterNode(LifecycleNode):
         self.on_cleanup(state)
         self._state = "finalized"
         return super().on_shutdown(state)
+
+    def _fail(self, what: str, error: Exception) -> TransitionCallbackReturn:
+        """A transition that failed; rclpy would swallow the exception without a word."""
+        why = f"{what}: {_describe(error)}"
+        self._statistics.error(why)
+        self.get_logger().fatal(why)
+        return TransitionCallbackReturn.FAILURE
 
     def _load_model(self, wanted: Parameters) -> Segmenter:
         directory = find_model(wanted.model)
@@ -198,7 +206,7 @@ class SegmenterNode(LifecycleNode):
             if worker is None:
                 return False, f"the node is {self._state}: activate it first"
             if newest is None:
-                return False, "no frame has arrived: " + ("; ".join(self._problems) or "wait for the camera")
+                return False, "no frame has arrived: " + ("; ".join(self._problems.values()) or "wait for the camera")
             future, taken = worker.demand(newest)
             if taken:
                 self._statistics.frame_received()
@@ -247,16 +255,16 @@ class SegmenterNode(LifecycleNode):
     def _check(self) -> None:
         """Once a second: is everything arriving? Say so in the log and in ``/diagnostics``."""
         intake, pipeline, silence = self._intake, self._pipeline, self._wanted.stale_after
-        self._problems = find_problems(self, intake, silence) if intake is not None and silence > 0 else []
-        for problem in self._problems:
-            self._complaints.warn(problem.split()[0], problem)
+        self._problems = self._watchdog.problems(intake, silence) if intake is not None and silence > 0 else {}
+        for role, problem in self._problems.items():
+            self._complaints.warn(f"watchdog {role}", problem)
         self._diagnostics.publish(
             diagnostic_array(
                 name=self.get_fully_qualified_name().lstrip("/"),
                 hardware_id=self._model.name,
                 state=self._state,
                 statistics=self._statistics,
-                problems=self._problems,
+                problems=list(self._problems.values()),
                 extra={
                     "model": str(self._model),
                     "method": pipeline.segmenter.description if pipeline is not None else "",

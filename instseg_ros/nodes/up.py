@@ -51,7 +51,8 @@ def make_nodes(args: argparse.Namespace) -> list[runner.Runnable]:
         overrides["use_sim_time"] = True
     nodes: list[runner.Runnable] = [SegmenterNode(parameter_overrides=_parameters(overrides))]
     if args.source:
-        nodes.append(_source(args.source)(parameter_overrides=_parameters({"bag": args.bag} if args.bag else {})))
+        options = {"bag": args.bag, "passes": 0} if args.source == "bag" else {}  # over and over, until Ctrl-C
+        nodes.append(_source(args.source)(parameter_overrides=_parameters(options)))
     return nodes
 
 

@@ -1,0 +1,172 @@
+"""A segmenter node and a client that publishes to it and hears its answers, in the test's process over DDS."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from conftest import open_context
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseArray
+from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from instseg_ros.nodes.messages import frame_to_messages, stamp_ns
+from instseg_ros.nodes.segmenter import SegmenterNode
+
+TYPES = {
+    "masks": Image,
+    "instances": PointCloud2,
+    "poses": PoseArray,
+    "amodal_layers": Image,
+    "markers": MarkerArray,
+    "points": PointCloud2,
+    "overlay": Image,
+}
+INPUTS = {"depth/image": Image, "depth/camera_info": CameraInfo, "color/image": Image}
+PATIENCE = 30.0
+
+
+class Client(Node):
+    """Publishes camera topics and keeps what the node answers.
+
+    Attributes:
+        heard: topic → messages, in order.
+    """
+
+    def __init__(self, context: object, node: str = "/instseg", inputs: dict[str, type] | None = None) -> None:
+        super().__init__("client", context=context)
+        self.heard: dict[str, list[Any]] = defaultdict(list)
+        self._node = node
+        self._inputs = {n: self.create_publisher(t, n, QoSProfile(depth=10)) for n, t in (inputs or INPUTS).items()}
+        self.create_subscription(DiagnosticArray, "/diagnostics", self.heard["diagnostics"].append, 10)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def hear(self, *topics: str) -> None:
+        """Subscribe to answers and wait for the connection."""
+        for topic in topics:
+            subscription = self.create_subscription(TYPES[topic], f"{self._node}/{topic}", self.heard[topic].append, 10)
+            wait_until(lambda: self.count_publishers(subscription.topic_name) > 0, f"a publisher of {topic}")
+        time.sleep(0.3)  # the other side may learn of the connection a little later
+
+    def connect(self, *names: str) -> None:
+        """Wait until somebody subscribes to these inputs."""
+        for name in names or ("depth/image", "depth/camera_info"):
+            wait_until(lambda: self._inputs[name].get_subscription_count() > 0, f"a subscriber of {name}")
+        time.sleep(0.3)
+
+    def send(self, depth: Any, info: CameraInfo | None = None, color: Any = None, depth_topic: str = "depth/image") -> None:
+        """Publish one set of messages."""
+        for name, message in (("color/image", color), ("depth/camera_info", info), (depth_topic, depth)):
+            if message is not None:
+                self._inputs[name].publish(message)
+
+    def send_frame(self, frame: Any) -> int:
+        """Publish a frame. Returns its stamp in nanoseconds."""
+        self.send(*frame_to_messages(frame))
+        return frame.stamp_ns
+
+    def wait_for(self, topic: str, count: int = 1) -> Any:
+        """The ``count``-th message of a topic, waiting for it."""
+        wait_until(lambda: len(self.heard[topic]) >= count, lambda: f"{topic}: {len(self.heard[topic])} of {count}; {self.status}")
+        return self.heard[topic][count - 1]
+
+    def wait_for_stamp(self, stamp: int, topic: str = "masks") -> Any:
+        """The answer to the frame of this stamp."""
+        found: list[Any] = []
+
+        def come() -> bool:
+            found[:] = [m for m in self.heard[topic] if stamp_ns(m.header) == stamp]
+            return bool(found)
+
+        wait_until(come, lambda: f"an answer to {stamp} on {topic}; {self.status}")
+        return found[0]
+
+    @property
+    def status(self) -> dict[str, str]:
+        """Values of the newest diagnostics, with ``level`` and ``message``."""
+        if not self.heard["diagnostics"]:
+            return {}
+        status = self.heard["diagnostics"][-1].status[0]
+        return {pair.key: pair.value for pair in status.values} | {"level": str(status.level[0]), "message": status.message}
+
+    def wait_for_status(self, holds: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+        """The first diagnostics for which ``holds``."""
+        wait_until(lambda: bool(self.status) and holds(self.status), lambda: f"a certain status, last: {self.status}")
+        return self.status
+
+    def call(self, type_: type, name: str, **fields: Any) -> Any:
+        """Call a service of the node."""
+        client = self.create_client(type_, f"{self._node}/{name}")
+        assert client.wait_for_service(PATIENCE), f"no service {name}"
+        future = client.call_async(type_.Request(**fields))
+        wait_until(future.done, f"an answer of {name}")
+        return future.result()
+
+    def end(self) -> None:
+        """Stop spinning."""
+        self._executor.shutdown()
+        self._thread.join(10)
+        self.destroy_node()
+
+
+class Rig:
+    """Node and client.
+
+    Args:
+        domain: ROS domain.
+        load: model directory and device → segmenter.
+        start: let the node configure and activate itself.
+        inputs: topics that the client can publish to.
+        parameters: of the node.
+    """
+
+    def __init__(
+        self, domain: int, load: Callable, *, start: bool = True, inputs: dict[str, type] | None = None, **parameters: Any
+    ) -> None:
+        self._contexts = contextlib.ExitStack()
+        context, other = (self._contexts.enter_context(open_context(domain)) for _ in range(2))
+        overrides = [Parameter(name, value=value) for name, value in {"autostart": start, **parameters}.items()]
+        self.client = Client(other, inputs=inputs)
+        self.node = SegmenterNode(load=load, context=context, parameter_overrides=overrides)
+        self._executor = MultiThreadedExecutor(num_threads=4, context=context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+        self.started = self.node.start()
+
+    def end(self) -> None:
+        """Take both down."""
+        self.node.close()
+        self._executor.shutdown()
+        self._thread.join(10)
+        self.node.destroy_node()
+        self.client.end()
+        self._contexts.close()
+
+
+def header(seconds: float, frame_id: str = "camera_color_optical_frame") -> Header:
+    """A header with a stamp of so many seconds."""
+    found = Header(frame_id=frame_id)
+    found.stamp.sec, found.stamp.nanosec = divmod(round(seconds * 1e9), 10**9)
+    return found
+
+
+def wait_until(holds: Callable[[], bool], what: str | Callable[[], str], timeout: float = PATIENCE) -> None:
+    """Wait for a condition; the test fails with ``what`` was waited for."""
+    deadline = time.monotonic() + timeout
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what() if callable(what) else what}"
+        time.sleep(0.01)

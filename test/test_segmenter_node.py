@@ -1,0 +1,490 @@
+"""The segmenter node in this process, over DDS: what it answers, what it survives, what it says."""
+
+from __future__ import annotations
+
+import array
+import re
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not on the path")
+
+from builtin_interfaces.msg import Time  # noqa: E402
+from conftest import new_domain  # noqa: E402
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from node_rig import INPUTS, TYPES, Rig, wait_until  # noqa: E402
+from rcl_interfaces.srv import SetParameters  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from ros_scenes import FRAME_ID, HEIGHT, WIDTH, KnownAnswer, boxes, compressed_color, compressed_depth, messages  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+from std_srvs.srv import SetBool, Trigger  # noqa: E402
+
+from instseg_ros.errors import InputError  # noqa: E402
+from instseg_ros.instances import Instances  # noqa: E402
+from instseg_ros.nodes import outputs  # noqa: E402
+from instseg_ros.nodes import segmenter as segmenter_module  # noqa: E402
+from instseg_ros.nodes.messages import labels_from_message, stamp_ns  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def look_often():
+    """The watchdog's second would make these tests slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segmenter_module, "CHECK_PERIOD", 0.1)
+        yield
+
+
+@pytest.fixture
+def rig(ros_domain):
+    """``rig(segmenter, **parameters)`` → a running node and its client."""
+    rigs = []
+
+    def make(segmenter=None, load=None, **options):
+        rigs.append(Rig(ros_domain, load or (lambda *_: segmenter or KnownAnswer()), **options))
+        return rigs[-1]
+
+    yield make
+    for made in rigs:
+        made.end()
+
+
+def now_ns() -> int:
+    return time.time_ns()
+
+
+def set_parameter(client, name, value):
+    request = [Parameter(name, value=value).to_parameter_msg()]
+    return client.call(SetParameters, "set_parameters", parameters=request).results[0]
+
+
+# ---- answers
+
+
+def test_every_topic_answers_with_the_stamp_and_frame_of_the_depth_image(rig):
+    client = rig().client
+    client.hear(*TYPES)
+    client.connect()
+    stamp = client.send_frame(boxes(stamp_ns=now_ns())[0])
+    for topic in TYPES:
+        message = client.wait_for(topic)
+        header = message.markers[0].header if topic == "markers" else message.header
+        assert (stamp_ns(header), header.frame_id) == (stamp, FRAME_ID), topic
+    np.testing.assert_array_equal(labels_from_message(client.heard["masks"][0])[0], boxes()[1])
+    np.testing.assert_array_equal(labels_from_message(client.heard["amodal_layers"][0])[0], boxes()[1])
+
+
+def test_nothing_is_computed_for_topics_without_subscribers(rig, monkeypatch):
+    made = []
+
+    def watched(output):
+        def make(frame, instances):
+            made.append(output.topic)
+            return output.make(frame, instances)
+
+        return outputs.Output(output.topic, output.type, make)
+
+    monkeypatch.setattr(outputs, "OUTPUTS", [watched(output) for output in outputs.OUTPUTS])
+    segmenter = KnownAnswer()
+    client = rig(segmenter).client
+    client.connect()
+    client.send_frame(boxes(stamp_ns=now_ns())[0])
+    client.wait_for_status(lambda s: s.get("skipped_unwanted") == "1")
+    assert segmenter.frames == [] and made == []
+    client.hear("poses")
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]), "poses")
+    assert len(segmenter.frames) == 1 and made == ["poses"]
+
+
+def test_color_reaches_models_that_want_it(rig):
+    segmenter = KnownAnswer(needs_color=True)
+    client = rig(segmenter).client
+    client.hear("masks")
+    client.connect(*INPUTS)
+    frame, _ = boxes(stamp_ns=now_ns(), color=True)
+    client.wait_for_stamp(client.send_frame(frame))
+    np.testing.assert_array_equal(segmenter.frames[0].color, frame.color)
+
+
+def test_compressed_transports(rig):
+    segmenter = KnownAnswer(needs_color=True)
+    inputs = {
+        "depth/image/compressedDepth": CompressedImage,
+        "depth/camera_info": CameraInfo,
+        "color/image": Image,
+        "color/image/compressed": CompressedImage,
+    }
+    client = rig(segmenter, inputs=inputs, depth_transport="compressedDepth", color_transport="compressed").client
+    client.hear("masks")
+    client.connect("depth/image/compressedDepth", "depth/camera_info", "color/image/compressed")
+    depth, info, color = messages(stamp_ns=now_ns(), color=True)
+    client._inputs["color/image/compressed"].publish(compressed_color(color, ".png"))
+    client.send(compressed_depth(depth), info, depth_topic="depth/image/compressedDepth")
+    client.wait_for("masks")
+    truth, _ = boxes(color=True)
+    np.testing.assert_array_equal(segmenter.frames[0].depth, truth.depth)
+    np.testing.assert_array_equal(segmenter.frames[0].color, truth.color)
+
+
+# ---- bad frames
+
+
+def _bad(change):
+    def make():
+        depth, info, _ = messages(stamp_ns=now_ns())
+        header = depth.header
+        depth.header = type(header)(stamp=header.stamp, frame_id=header.frame_id)
+        change(depth, info)
+        return depth, info
+
+    return make
+
+
+FAULTS = {
+    "info of another size": (_bad(lambda d, i: setattr(i, "width", 640)), "size", "640"),
+    "info of another frame": (_bad(lambda d, i: setattr(d.header, "frame_id", "depth_frame")), "frame_id", "depth_frame"),
+    "not calibrated": (_bad(lambda d, i: i.k.__setitem__(0, 0.0)), "camera_info", "fx = 0"),
+    "8-bit depth": (_bad(lambda d, i: setattr(d, "encoding", "8UC1")), "depth", "8UC1"),
+    "truncated": (_bad(lambda d, i: setattr(d, "data", d.data[:777])), "depth", "777"),
+    "rows shorter than their step": (_bad(lambda d, i: setattr(d, "step", 3)), "depth", "step is 3"),
+    "empty": (_bad(lambda d, i: setattr(d, "height", 0)), "depth", "empty"),
+    "blind": (_bad(lambda d, i: setattr(d, "data", array.array("B", bytes(len(d.data))))), "no_depth", "valid"),
+    "stale": (lambda: messages(stamp_ns=now_ns() - 10 * 10**9)[:2], "stale", "stale_after"),
+}
+
+
+def test_bad_frames_are_skipped_counted_and_named_and_the_node_lives(rig):
+    client = rig().client
+    client.hear("masks")
+    client.connect()
+    for fault, (make, reason, text) in FAULTS.items():
+        client.send(*make())
+        wanted = [f"skipped_{reason}", text]
+        status = client.wait_for_status(lambda s, w=wanted: w[0] in s and w[1] in s["last_error"])
+        assert status["level"] == "1", fault  # WARN
+        client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+    status = client.wait_for_status(lambda s: s["answered"] == str(len(FAULTS)))
+    assert int(status["received"]) == int(status["answered"]) + int(status["skipped"]) == 2 * len(FAULTS)
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [RuntimeError("CUDA out of memory"), ValueError("bug"), InputError("no such thing"), MemoryError(), KeyError(3)],
+    ids=lambda e: type(e).__name__,
+)
+def test_a_model_that_fails_on_a_frame_is_asked_again(rig, raised):
+    def fail_once(frame):
+        if not segmenter.failed:
+            segmenter.failed = True
+            raise raised
+
+    segmenter = KnownAnswer(before=fail_once)
+    segmenter.failed = False
+    client = rig(segmenter).client
+    client.hear("masks")
+    client.connect()
+    client.send_frame(boxes(stamp_ns=now_ns())[0])
+    wait_until(lambda: segmenter.failed, "the failure")
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+    status = client.wait_for_status(lambda s: s["answered"] == "1")
+    assert status["skipped"] == "1" and (str(raised).strip("'") in status["last_error"])
+
+
+def test_instances_without_a_place_in_space_are_left_out(rig):
+    class Blind(KnownAnswer):
+        def segment(self, frame):
+            found = super().segment(frame)
+            centroid = found.centroid.copy()
+            centroid[1] = np.nan
+            return Instances(found.labels, found.score, centroid, found.covariance, found.visible_fraction, found.depth_order)
+
+    client = rig(Blind()).client
+    client.hear("masks", "poses", "markers", "instances")
+    client.connect()
+    client.send_frame(boxes(stamp_ns=now_ns())[0])
+    assert labels_from_message(client.wait_for("masks")).max() == 5
+    assert len(client.wait_for("poses").poses) == client.wait_for("instances").width == 5
+
+
+# ---- newest first
+
+
+def test_under_overload_the_newest_frame_wins_and_every_frame_is_accounted_for(rig):
+    segmenter = KnownAnswer(before=lambda frame: time.sleep(0.15))
+    client = rig(segmenter).client
+    client.hear("masks")
+    client.connect()
+    for _ in range(30):
+        last = client.send_frame(boxes(stamp_ns=now_ns())[0])
+        time.sleep(0.02)
+    client.wait_for_stamp(last)
+    status = client.wait_for_status(lambda s: int(s["received"]) == sum(int(s[k]) for k in ("answered", "replaced_by_newer", "skipped")))
+    assert 2 <= int(status["answered"]) < 30 and int(status["replaced_by_newer"]) > 0
+    stamps = [stamp_ns(m.header) for m in client.heard["masks"]]
+    assert stamps == sorted(stamps) and len(set(stamps)) == len(stamps)
+
+
+def test_a_bag_that_starts_over_is_answered_again(rig):
+    client = rig(stale_after=0.0).client
+    client.hear("masks")
+    client.connect()
+    for second in (1000, 1001, 1002, 10, 11, 5, 6):
+        client.wait_for_stamp(client.send_frame(boxes(stamp_ns=second * 10**9)[0]))
+
+
+def test_frames_of_another_clock_are_answered(rig):
+    client = rig(stale_after=1.0).client
+    client.hear("masks")
+    client.connect()
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=10**18)[0]))
+
+
+# ---- services
+
+
+def test_idle_node_answers_on_request_only(rig):
+    client = rig(stale_after=0.0).client
+    client.hear("masks")
+    client.connect()
+    refused = client.call(Trigger, "segment")
+    assert not refused.success and "no frame" in refused.message
+    assert client.call(SetBool, "enable", data=False).success
+    stamp = client.send_frame(boxes(stamp_ns=now_ns())[0])
+    wait_until(lambda: client.call(Trigger, "segment").success, "the frame to arrive")
+    assert stamp_ns(client.wait_for("masks").header) == stamp
+    answered = client.call(Trigger, "segment")
+    assert answered.success and "6 parts" in answered.message
+    assert stamp_ns(client.wait_for("masks", 2).header) == stamp
+    assert client.call(SetBool, "enable", data=True).success
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+
+
+def test_request_says_why_the_newest_frame_cannot_be_answered(rig):
+    client = rig().client
+    client.hear("masks")
+    client.connect()
+    depth, info, _ = messages(stamp_ns=now_ns())
+    info.k[0] = 0.0
+    client.send(depth, info)
+    client.wait_for_status(lambda s: "skipped_camera_info" in s)
+    refused = client.call(Trigger, "segment")
+    assert not refused.success and "fx = 0" in refused.message
+
+
+# ---- parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("max_rate", -1.0, "max_rate"),
+        ("max_rate", 1e9, "max_rate"),
+        ("sync_slop", 0.0, "sync_slop"),
+        ("min_score", 1.5, "min_score"),
+        ("min_pixels", -3, "min_pixels"),
+        ("stale_after", -1.0, "stale_after"),
+        ("roi", [1, 2, 3], "roi"),
+        ("roi", [-1, 0, 10, 10], "roi"),
+        ("depth_range", [1.0, 0.5], "depth_range"),
+        ("depth_range", [0.5, float("nan")], "depth_range"),
+        ("depth_transport", "carrier pigeon", "raw, compressedDepth"),
+        ("model", "nowhere", "nowhere"),
+        ("device", "abacus", "abacus"),
+        ("roi", "everything", "type"),
+        ("autostart", False, "autostart|read"),
+    ],
+)
+def test_parameters_out_of_range_are_refused_with_the_reason(shared_rig, name, value, text):
+    result = set_parameter(shared_rig.client, name, value)
+    assert not result.successful
+    assert re.search(text, result.reason), result.reason
+
+
+@pytest.fixture(scope="module")
+def shared_rig():
+    """One running node for tests that change nothing."""
+    from instseg_ros.methods.segmenter import choose_device
+
+    def load(directory, device):
+        choose_device(device)
+        if directory.name == "nowhere":
+            raise InputError(f"model directory {directory} does not exist")
+        return KnownAnswer()
+
+    made = Rig(new_domain(), load, stale_after=0.0)
+    yield made
+    made.end()
+
+
+def test_every_parameter_has_a_description(shared_rig):
+    from instseg_ros.nodes.parameters import SPECS
+
+    for name in (*SPECS, "autostart"):
+        assert len(shared_rig.node.describe_parameter(name).description) > 20, name
+
+
+def test_changed_parameters_count_from_the_next_frame(rig):
+    segmenter = KnownAnswer()
+    client = rig(segmenter).client
+    client.hear("masks")
+    client.connect()
+
+    def labels():
+        answer = client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+        return labels_from_message(answer)[0]
+
+    assert labels().max() == 6
+    assert set_parameter(client, "min_score", 0.75).successful  # scores fall from 1 to 0.5 over the six boxes
+    assert labels().max() == 3
+    assert set_parameter(client, "min_score", 0.0).successful
+    assert set_parameter(client, "depth_range", [0.1, 0.735]).successful
+    labels()
+    assert np.nanmax(segmenter.frames[-1].depth) == pytest.approx(0.73)
+    assert set_parameter(client, "roi", [20, 10, 60, 50]).successful
+    assert labels().shape == (HEIGHT, WIDTH)
+    assert segmenter.frames[-1].shape == (50, 60)
+    assert segmenter.frames[-1].K[0, 2] == pytest.approx(79.5 - 20)
+    assert set_parameter(client, "roi", [WIDTH, 0, 10, 10]).successful  # the node cannot know the size beforehand
+    client.send_frame(boxes(stamp_ns=now_ns())[0])
+    client.wait_for_status(lambda s: "outside" in s["last_error"])
+
+
+def test_a_model_is_swapped_while_running_and_a_bad_one_leaves_the_old(rig):
+    models = {"first": KnownAnswer(), "second": KnownAnswer(needs_color=True)}
+
+    def load(directory, device):
+        if directory.name not in models:
+            raise InputError(f"model directory {directory} does not exist")
+        return models[directory.name]
+
+    client = rig(load=load, model="first").client
+    client.hear("masks")
+    client.connect()
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns(), color=True)[0]))
+    refused = set_parameter(client, "model", "third")
+    assert not refused.successful and "third" in refused.reason
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns(), color=True)[0]))
+    assert len(models["first"].frames) == 2
+    assert set_parameter(client, "model", "second").successful
+    client.connect(*INPUTS)
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns(), color=True)[0]))
+    assert len(models["first"].frames) == 2 and models["second"].frames[0].color is not None
+    client.wait_for_status(lambda s: s["model"].endswith("second"))
+
+
+# ---- lifecycle
+
+
+def test_a_lifecycle_manager_can_drive_the_node(rig):
+    client = rig(start=False).client
+
+    def change(transition):
+        return client.call(ChangeState, "change_state", transition=Transition(id=transition)).success
+
+    def state():
+        return client.call(GetState, "get_state").current_state.label
+
+    for _ in range(2):
+        assert state() == "unconfigured"
+        assert not client.call(Trigger, "segment").success
+        assert change(Transition.TRANSITION_CONFIGURE)
+        client.hear("masks")
+        assert change(Transition.TRANSITION_ACTIVATE)
+        assert state() == "active"
+        client.connect()
+        client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+        assert change(Transition.TRANSITION_DEACTIVATE)
+        wait_until(lambda: client._inputs["depth/image"].get_subscription_count() == 0, "the end of the subscription")
+        assert "inactive" in client.call(Trigger, "segment").message
+        assert change(Transition.TRANSITION_CLEANUP)
+    assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert state() == "finalized"
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_node_unconfigured_until_it_can(rig):
+    def load(directory, device):
+        if directory.name == "broken":
+            raise InputError("weights are truncated")
+        return KnownAnswer()
+
+    made = rig(load=load, model="broken")
+    assert not made.started
+    status = made.client.wait_for_status(lambda s: "truncated" in s["message"])
+    assert status["state"] == "unconfigured" and status["level"] == "2"  # ERROR
+    assert set_parameter(made.client, "model", "whole").successful
+    assert made.node.start()
+
+
+def test_loading_says_so(rig):
+    go, loading = threading.Event(), threading.Event()
+
+    def load(directory, device):
+        loading.set()
+        go.wait(20)
+        return KnownAnswer()
+
+    maker = threading.Thread(target=lambda: made.append(rig(load=load)), daemon=True)
+    made: list = []
+    maker.start()
+    assert loading.wait(20)
+    go.set()
+    maker.join(20)
+    assert made[0].started
+
+
+# ---- watchdog and diagnostics
+
+
+def test_silence_is_named_with_the_likely_cause(rig):
+    client = rig(stale_after=0.5, inputs={"elsewhere/depth": Image, "depth/camera_info": CameraInfo}).client
+    status = client.wait_for_status(lambda s: s["problems"] != "" and "elsewhere" in s["problems"])
+    assert "depth is silent" in status["problems"] and "/depth/image" in status["problems"]
+    assert "align_depth.enable:=true" in status["problems"]
+    assert status["level"] == "2"
+
+
+def test_wrong_type_is_named(rig):
+    client = rig(stale_after=0.5, inputs={"depth/image": CompressedImage, "depth/camera_info": CameraInfo}).client
+    status = client.wait_for_status(lambda s: "CompressedImage" in s["problems"])
+    assert "depth_transport" in status["problems"]
+
+
+def test_stamps_that_never_meet_are_named_with_their_distance(rig):
+    client = rig(stale_after=0.5).client
+    client.connect()
+    depth, info, _ = messages()
+    depth.header = type(depth.header)(stamp=Time(sec=1000), frame_id=FRAME_ID)
+    info.header.stamp = Time(sec=1000, nanosec=500_000_000)
+    for _ in range(100):
+        client.send(depth, info)
+        depth.header.stamp.sec += 1
+        info.header.stamp.sec += 1
+        time.sleep(0.05)
+        if "sync_slop" in client.status.get("problems", ""):
+            break
+    assert "0.500 s apart" in client.wait_for_status(lambda s: "sync_slop" in s["problems"])["problems"]
+
+
+def test_a_camera_that_stops_is_named(rig):
+    client = rig(stale_after=0.5).client
+    client.hear("masks")
+    client.connect()
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+    client.wait_for_status(lambda s: "stopped sending" in s["problems"])
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+
+
+def test_diagnostics_of_a_healthy_node(rig):
+    client = rig().client
+    client.hear("masks")
+    client.connect()
+    for _ in range(5):
+        client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+    status = client.wait_for_status(lambda s: s["answered"] == "5")
+    assert (status["level"], status["state"], status["enabled"], status["instances"]) == ("0", "active", "True", "6")
+    assert status["method"] == "known answer"
+    assert float(status["latency_ms_p99"]) >= float(status["latency_ms_median"]) >= float(status["segment_ms_median"]) >= 0
+    assert float(status["rate_out_hz"]) > 0
