@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -123,26 +123,20 @@ def learning_rate_factor(step: int, *, steps: int, warmup: int, decay: float) ->
     return max(min(rise, fall), 0.0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClusterNetTraining:
-    """What a checkpoint needs to go on: configurations as plain dictionaries."""
-
-    network: dict[str, Any] = field(default_factory=dict)
-    loss: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    thresholds: dict[str, Any] = field(default_factory=dict)
-    steps: int = 1
-
-
 class ClusterNetModule(pl.LightningModule):
     """Optimises Eq. 3; validates with the runtime's own segmenter, so AP is of what the robot will run."""
 
-    def __init__(self, training: ClusterNetTraining, validation: BopDataset | None = None, *, validation_images: int = 0) -> None:
+    def __init__(
+        self,
+        network: ClusterNetConfig,
+        loss: LossConfig,
+        optimizer: OptimizerConfig,
+        thresholds: Thresholds,
+        validation: BopDataset | None = None,
+    ) -> None:
         super().__init__()
-        self.network = ClusterNet(ClusterNetConfig(**training.network)).to(memory_format=torch.channels_last)
-        self.loss, self.optimizer = LossConfig(**training.loss), OptimizerConfig(**training.optimizer)
-        self.thresholds, self.steps = Thresholds(**training.thresholds), training.steps
-        self.validation, self.validation_images = validation, validation_images
+        self.network = ClusterNet(network).to(memory_format=torch.channels_last)
+        self.loss, self.optimizer, self.thresholds, self.validation = loss, optimizer, thresholds, validation
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         prediction = self.network(batch["images"])
@@ -169,7 +163,7 @@ class ClusterNetModule(pl.LightningModule):
         self.evaluation = Evaluation()
 
     def on_validation_epoch_end(self) -> None:
-        result = self.evaluation.result(bootstrap=0)
+        result = self.evaluation.result(intervals=False)
         for name in ("AP", "AP50", "AR_heavy", "mIoU"):
             value = result.get(name)
             self.log(f"val/{name}", float(value) if value is not None and math.isfinite(value) else 0.0, prog_bar=name in ("AP", "AP50"), sync_dist=True)
@@ -180,7 +174,8 @@ class ClusterNetModule(pl.LightningModule):
         plain = [p for p in self.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": o.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=o.learning_rate, betas=(0.9, 0.999))
+        steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, steps=self.steps, warmup=o.warmup, decay=o.decay)
+            optimizer, lambda step: learning_rate_factor(step, steps=steps, warmup=o.warmup, decay=o.decay)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

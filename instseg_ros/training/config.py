@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 
 from ..errors import InputError
-from ..resources import resource
+from ..resources import share_directory
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def read_training_config(name_or_path: str | Path) -> dict[str, Any]:
     """Read a YAML of sections; a bare name such as ``clusternet_compact`` means the one that ships in ``config/train``."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        shipped = resource("config/train")
+        shipped = share_directory() / "config" / "train"
         path = shipped / f"{name_or_path}.yaml"
         if not path.is_file():
             raise InputError(f"config {name_or_path!r} is neither a YAML file nor one of {', '.join(sorted(p.stem for p in shipped.glob('*.yaml')))}")

@@ -61,9 +61,9 @@ class PackedViews:
         self.dataset = dataset
         self._offset, self._shape, self._K, self._truth = [], [], [], []
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         position = 0
         try:
+            folder.mkdir(parents=True)
             with (folder / "views.u16").open("wb") as file:
                 for i in progress(range(len(dataset))):
                     frame, truth = dataset.frame(i, color=False), dataset.truth(i)
@@ -75,7 +75,10 @@ class PackedViews:
                     self._truth.append((truth.centroid, truth.covariance, np.asarray(truth.visible_fraction)))
                     position += 2 * depth.size
         except OSError as error:
-            raise InputError(f"cannot write {folder}: {error.strerror}; the unpacked set needs {position * 2 >> 20} MB or more") from error
+            raise InputError(f"cannot write {folder}: {error.strerror}; unpacked so far: {position >> 19} MB") from error
+        finally:
+            if len(self) < len(dataset):
+                remove_empty(folder)
         self._data = np.memmap(folder / "views.u16", np.uint16, "r")
 
     def __len__(self) -> int:
@@ -100,6 +103,16 @@ class PackedViews:
             centroid=centroid[keep],
             covariance=covariance[keep],
         )
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove ``folder``, and the run and model directories around it if nothing else lives in them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in list(folder.parents)[:2]:
+        try:
+            parent.rmdir()
+        except OSError:
+            return
 
 
 @dataclass(frozen=True, eq=False)

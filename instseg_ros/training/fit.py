@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import os
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..files import write_atomic
 from ..methods.clusternet.network import ClusterNetConfig
 from ..methods.clusternet.segmenter import Thresholds
 from ..methods.model_directory import write_model
-from .clusternet import ClusterNetModule, ClusterNetTraining, LossConfig, OptimizerConfig
+from .clusternet import ClusterNetModule, LossConfig, OptimizerConfig
 from .config import TrainerConfig, build
 from .data import ClusterNetCrops, DataConfig, PackedViews, collate
 
@@ -76,24 +77,20 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     validation = BopDataset(data, "val") if (data / "val").is_dir() and run.validation_images else None
     if samples.flips and any(training.chiral.values()):
         raise InputError("config data.flips: a part of this dataset is chiral, its mirror image is another part: set flips to false")
+    rank = os.environ.get("LOCAL_RANK", "0")
+    views = PackedViews(training, out / "run" / f"cache{rank}", lambda x: tqdm(x, "unpacking", disable=not sys.stderr.isatty()))
     resolved = {
         "network": asdict(network), "loss": asdict(loss), "data": asdict(samples), "optimizer": asdict(optimizer),
         "trainer": asdict(run), "thresholds": asdict(thresholds), "seed": seed, "version": __version__,
     }  # fmt: skip
     write_atomic(out / "run" / "config.yaml", lambda file: file.write_text(yaml.safe_dump(_plain(resolved), sort_keys=False)))
-
-    views = PackedViews(training, out / "run" / "cache", lambda x: tqdm(x, "unpacking", disable=not sys.stderr.isatty()))
     crops = ClusterNetCrops(views, network.inputs, network.moments, samples, seed)
-    steps = math.ceil(len(crops) / run.batch_size) * run.epochs
     loader = DataLoader(
         crops, run.batch_size, shuffle=True, collate_fn=collate, num_workers=run.workers, drop_last=len(crops) >= run.batch_size,
         persistent_workers=run.workers > 0, pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    module = ClusterNetModule(
-        ClusterNetTraining(network=asdict(network), loss=asdict(loss), optimizer=asdict(optimizer), thresholds=asdict(thresholds), steps=steps),
-        validation,
-    )
+    module = ClusterNetModule(network, loss, optimizer, thresholds, validation)
     callbacks: list[Callback] = [
         _CountEpochs(crops),
         ModelCheckpoint(out / "run", filename="last", every_n_train_steps=run.checkpoint_every, save_top_k=1, enable_version_counter=False),
@@ -104,7 +101,7 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     precision = run.precision if run.precision != "auto" else ("bf16-mixed" if torch.cuda.is_available() else "32-true")
     trainer = pl.Trainer(
         max_epochs=run.epochs, max_steps=limit_steps or -1, precision=precision, callbacks=callbacks,
-        gradient_clip_val=optimizer.clip or None, logger=CSVLogger(out, "run", version=""), log_every_n_steps=20,
+        gradient_clip_val=optimizer.clip or None, logger=CSVLogger(out / "run", "log"), log_every_n_steps=20,
         num_sanity_val_steps=0, enable_model_summary=False, accelerator="auto", devices="auto",
     )  # fmt: skip
     validation_loader = None
@@ -115,6 +112,9 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     trainer.fit(module, loader, validation_loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if trainer.is_global_zero:
+        for folder in (out / "run").glob("cache*"):
+            shutil.rmtree(folder, ignore_errors=True)
     metrics = {name.removeprefix("val/"): round(float(value), 4) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     if trainer.is_global_zero:
         facts = {

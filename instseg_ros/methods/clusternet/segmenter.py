@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ...clustering.gmm import GaussianMixture
 from ...clustering.seeded import seeded_gmm
 from ...errors import InputError
 from ...frame import Frame
@@ -59,6 +61,22 @@ class Thresholds:
         return cls(**values)
 
 
+class Votes(NamedTuple):
+    """N part pixels in object-feature space.
+
+    Attributes:
+        features: (N, 3) or (N, 9) m, what is clustered. centroid: (N, 3) m. moments: (N, 6) m or None.
+        probability: (N,) η. radius: (N,) m, B. confidence: (N,) part probability.
+    """
+
+    features: Tensor
+    centroid: Tensor
+    moments: Tensor | None
+    probability: Tensor
+    radius: Tensor
+    confidence: Tensor
+
+
 class ClusterNetSegmenter(Segmenter):
     """The paper's pipeline at full resolution: votes are upsampled, the observed point is added at every pixel."""
 
@@ -85,12 +103,15 @@ class ClusterNetSegmenter(Segmenter):
         if not np.isfinite(frame.depth).any():
             return Instances.empty(frame.shape)
         prediction, points = self.predict(frame)
-        labels, instances = self._cluster(prediction, points)
-        return self._answer(frame, labels, instances)
+        votes = self.votes(prediction, points)
+        labels, mixture = self.cluster(votes)
+        if mixture is None:
+            return Instances.empty(frame.shape)
+        return self._answer(frame, self._full_resolution(prediction, points, mixture), self._describe(votes, labels, mixture))
 
     @torch.inference_mode()
-    def predict(self, frame: Frame) -> tuple[Prediction, np.ndarray]:
-        """Raw network output at ``feature_stride`` and the filled points (H, W, 3) m."""
+    def predict(self, frame: Frame) -> tuple[Prediction, Tensor]:
+        """Raw network output at ``feature_stride``, and the points (H, W, 3) m with missing depth filled, on the device."""
         images, points = network_inputs(frame.depth, frame.K, frame.color, self.network.config.inputs)
         height, width = frame.shape
         pad = (0, -width % 32, 0, -height % 32)
@@ -101,60 +122,63 @@ class ClusterNetSegmenter(Segmenter):
             tensors[name] = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
         with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
             prediction = self.network(tensors, upsample=False)
-        return Prediction(*(None if x is None else x.float() for x in prediction)), points
+        return Prediction(*(None if x is None else x.float() for x in prediction)), torch.from_numpy(points).to(self.device)
 
-    def _cluster(self, prediction: Prediction, points: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
-        """Labels (H, W) int64, 0 = background, and score, centroid, covariance of every label."""
-        t = self.thresholds
+    @torch.inference_mode()
+    def votes(self, prediction: Prediction, points: Tensor) -> Votes:
+        """Object features of the part pixels on the network's own grid: enough points to find the clusters."""
+        t, stride = self.thresholds, self.network.config.feature_stride
         height, width = points.shape[:2]
-        stride = self.network.config.feature_stride
-        with_moments = prediction.moments is not None and t.features == "centroid+covariance"
-
-        # Coarse grid: enough points to find the clusters.
-        confidence = prediction.mask.softmax(1)[0, 1]
+        # The point seen at the middle of each cell; bilinear upsampling puts votes there too.
+        grid = points[stride // 2 :: stride, stride // 2 :: stride]
+        confidence = prediction.mask.softmax(1)[0, 1, : grid.shape[0], : grid.shape[1]]
         rows, columns = torch.nonzero(confidence > t.mask, as_tuple=True)
-        inside = (rows * stride < height) & (columns * stride < width)
-        rows, columns = rows[inside], columns[inside]
-        cloud = torch.from_numpy(points).to(self.device)
-        grid = F.interpolate(cloud.permute(2, 0, 1)[None], scale_factor=1 / stride, mode="nearest-exact")[0] if stride > 1 else cloud.permute(2, 0, 1)
-        rows, columns = rows.clamp_max(grid.shape[1] - 1), columns.clamp_max(grid.shape[2] - 1)
-        votes = prediction.votes[0][:, rows, columns] + grid[:, rows, columns]
-        moments = prediction.moments[0][:, rows, columns] if prediction.moments is not None else None
-        features = (torch.cat([votes, moments]) if with_moments else votes).T.contiguous()
-        probability = prediction.center.softmax(1)[0, 1][rows, columns]
-        radius = (prediction.radius[0, 0][rows, columns] * t.radius_scale).clamp_min(t.min_radius)
-        coarse, mixture = seeded_gmm(
-            features, probability, radius,
-            min_points=max(t.min_pixels // stride**2, 3), max_clusters=t.max_instances, noise=t.noise,
+        moments = None if prediction.moments is None else prediction.moments[0][:, rows, columns].T
+        centroid = prediction.votes[0][:, rows, columns].T + grid[rows, columns]
+        both = moments is not None and t.features == "centroid+covariance"
+        return Votes(
+            features=torch.cat([centroid, moments], 1) if both else centroid,
+            centroid=centroid,
+            moments=moments,
+            probability=prediction.center.softmax(1)[0, 1][rows, columns],
+            radius=(prediction.radius[0, 0][rows, columns] * t.radius_scale).clamp_min(t.min_radius),
+            confidence=confidence[rows, columns],
         )
-        labels = torch.zeros(height, width, dtype=torch.int64, device=self.device)
-        if mixture is None:
-            return labels, {}
+
+    def cluster(self, votes: Votes) -> tuple[Tensor, GaussianMixture | None]:
+        """Cluster of every vote (N,) int64, and the mixture that assigns further ones (None without a cluster)."""
+        t = self.thresholds
+        return seeded_gmm(
+            votes.features,
+            votes.probability,
+            votes.radius,
+            min_points=max(t.min_pixels // self.network.config.feature_stride**2, 3),
+            max_clusters=t.max_instances,
+            noise=t.noise,
+        )
+
+    def _describe(self, votes: Votes, labels: Tensor, mixture: GaussianMixture) -> dict[str, Tensor]:
+        """Score (K,), centroid (K, 3) and, where predicted, covariance (K, 3, 3) of every cluster: means over its votes."""
         count = len(mixture.mean)
-
-        # Full resolution: only pixels of the upsampled mask, every one with its own observed point.
-        full_rows, full_columns, full = self._full_resolution(prediction, cloud, t.mask, with_moments)
-        labels[full_rows, full_columns] = mixture.assign(full) + 1
-
-        # Score and moments of every cluster, from the coarse votes.
-        weight = torch.zeros(count, device=self.device).index_add_(0, coarse, torch.ones_like(probability)).clamp_min(1)
+        weight = torch.bincount(labels, minlength=count).clamp_min(1).float()
 
         def mean(values: Tensor) -> Tensor:
-            total = torch.zeros(count, *values.shape[1:], device=self.device).index_add_(0, coarse, values)
+            total = torch.zeros(count, *values.shape[1:], device=values.device).index_add_(0, labels, values)
             return total / weight.view(-1, *[1] * (values.ndim - 1))
 
-        # The seed's neighbourhood: the likeliest tenth of a cluster would need a sort a cluster; the η-weighted mean is close.
-        seedness = mean(probability.square()) / mean(probability).clamp_min(1e-6)
-        centroid = mean(votes.T.contiguous())
-        spread = mean((votes.T - centroid[coarse]).square().sum(1)).sqrt()
-        coherence = torch.exp(-spread / mean(radius))
-        table = {"score": (seedness * mean(confidence[rows, columns]) * coherence).clamp(0, 1), "centroid": centroid}
-        if moments is not None:
-            table["covariance"] = _square(mean(moments.T.contiguous()))
-        return labels, table
+        # Mean η where η is high, that is around the seed, without a sort a cluster: the η-weighted mean of η.
+        seedness = mean(votes.probability.square()) / mean(votes.probability).clamp_min(1e-6)
+        centroid = mean(votes.centroid)
+        spread = mean((votes.centroid - centroid[labels]).square().sum(1)).sqrt()
+        score = seedness * mean(votes.confidence) * torch.exp(-spread / mean(votes.radius))
+        table = {"score": score.clamp(0, 1), "centroid": centroid}
+        if votes.moments is not None:
+            table["covariance"] = _square(mean(votes.moments))
+        return table
 
-    def _full_resolution(self, prediction: Prediction, cloud: Tensor, threshold: float, with_moments: bool) -> tuple[Tensor, Tensor, Tensor]:
-        height, width = cloud.shape[:2]
+    def _full_resolution(self, prediction: Prediction, points: Tensor, mixture: GaussianMixture) -> Tensor:
+        """Labels (H, W) int64, 0 = background: every pixel of the upsampled mask votes with its own observed point."""
+        height, width = points.shape[:2]
         stride = self.network.config.feature_stride
         size = (prediction.mask.shape[2] * stride, prediction.mask.shape[3] * stride)
 
@@ -162,28 +186,27 @@ class ClusterNetSegmenter(Segmenter):
             x = x if stride == 1 else F.interpolate(x, size, mode="bilinear", align_corners=False)
             return x[0, :, :height, :width]
 
-        mask = full(prediction.mask)
-        odds = float(np.log(threshold / (1 - threshold)))
-        rows, columns = torch.nonzero(mask[1] - mask[0] > odds, as_tuple=True)
-        votes = full(prediction.votes)[:, rows, columns].T + cloud[rows, columns]
-        if with_moments:
-            votes = torch.cat([votes, full(prediction.moments)[:, rows, columns].T], 1)
-        return rows, columns, votes
+        mask = full(prediction.mask[:, 1:] - prediction.mask[:, :1])[0]
+        threshold = self.thresholds.mask
+        rows, columns = torch.nonzero(mask > math.log(threshold / (1 - threshold)), as_tuple=True)
+        features = full(prediction.votes)[:, rows, columns].T + points[rows, columns]
+        if mixture.mean.shape[1] > 3:
+            features = torch.cat([features, full(prediction.moments)[:, rows, columns].T], 1)
+        labels = torch.zeros(height, width, dtype=torch.int64, device=points.device)
+        labels[rows, columns] = mixture.assign(features) + 1
+        return labels
 
     def _answer(self, frame: Frame, labels: Tensor, table: dict[str, Tensor]) -> Instances:
-        if not table:
-            return Instances.empty(frame.shape)
         label_image = labels.cpu().numpy().astype(np.uint16)
-        count = len(table["score"])
-        if "covariance" in table:
-            covariance = table["covariance"].cpu().numpy()
-        else:
-            covariance = np.nan_to_num(label_moments(label_image, deproject(frame.depth, frame.K), count)[1])
+        values = {name: value.cpu().numpy() for name, value in table.items()}
+        count = len(values["score"])
+        if "covariance" not in values:  # the paper's c: what is visible must do
+            values["covariance"] = np.nan_to_num(label_moments(label_image, deproject(frame.depth, frame.K), count)[1])
         answer = Instances(
             labels=label_image,
-            score=table["score"].float().cpu().numpy(),
-            centroid=table["centroid"].float().cpu().numpy(),
-            covariance=covariance.astype(np.float32),
+            score=values["score"],
+            centroid=values["centroid"],
+            covariance=values["covariance"].astype(np.float32),
             visible_fraction=np.full(count, np.nan, np.float32),
             depth_order=depth_order(label_image, frame.depth, count),
         )

@@ -1,0 +1,178 @@
+"""Training ClusterNet end to end on tiny data: two steps, resume, and every way to ask for it wrongly."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from instseg_ros.bop import BopDataset
+from instseg_ros.errors import InputError
+from instseg_ros.methods import load_segmenter
+
+pytest.importorskip("pytorch_lightning")
+pytest.importorskip("mujoco")
+
+from instseg_ros.cli import main  # noqa: E402
+from instseg_ros.training.config import build, read_training_config  # noqa: E402
+from instseg_ros.training.data import ClusterNetCrops, DataConfig, PackedViews, collate  # noqa: E402
+
+TINY = {
+    "network": {
+        "inputs": ["xyz", "depth"], "bottleneck": False, "blocks": [1, 1, 1, 1], "widths": [4, 4, 8, 8], "stem": 4, "stem_kernel": 3,
+        "vgg_convs": [1, 1, 1, 1], "vgg_widths": [4, 4, 8, 8], "context": 8, "fused": 8, "rates": [1, 2], "decoder": [8, 8, 4, 4],
+        "detail_skips": True, "feature_stride": 2, "mask_stride": 2,
+    },
+    "data": {"crop": 96},
+    "optimizer": {"learning_rate": 1e-3, "warmup": 1, "decay": 0.5, "clip": 5.0},
+    "trainer": {"batch_size": 2, "epochs": 2, "ema": 0.9, "workers": 0, "validation_images": 1, "checkpoint_every": 1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bins(tmp_path_factory) -> Path:
+    """Two piles of bolts to train on, one to validate on."""
+    folder = tmp_path_factory.mktemp("bins")
+    for split, scenes in (("train", 2), ("val", 1)):
+        assert main(["synth", "bins", "--part", "bolt", "--scenes", str(scenes), "--instances", "3", "--camera", "insta10",
+                     "--noise", "none", "--split", split, "--out", str(folder)]) == 0  # fmt: skip
+    return folder
+
+
+def config_file(folder: Path, change: dict | None = None) -> str:
+    config = {name: dict(section) for name, section in TINY.items()}
+    for section, values in (change or {}).items():
+        config.setdefault(section, {}).update(values)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def test_two_steps_a_resume_and_the_model_runs(bins, tmp_path, capsys):
+    out = tmp_path / "model"
+    command = ["train", "clusternet", "--data", str(bins), "--out", str(out), "--config", config_file(tmp_path)]
+    assert main([*command, "--steps", "1"]) == 0
+    assert (out / "run" / "last.ckpt").exists() and (out / "run" / "config.yaml").exists()
+
+    assert main(command) == 2
+    assert "--resume" in capsys.readouterr().err
+
+    assert main([*command, "--resume"]) == 0
+    saved = yaml.safe_load((out / "run" / "config.yaml").read_text())
+    assert saved["network"]["widths"] == [4, 4, 8, 8] and saved["seed"] == 0
+    model = yaml.safe_load((out / "model.yaml").read_text())
+    assert model["training"]["parts"] == ["bolt"] and set(model["metrics"]) >= {"AP", "AP50"} and model["amodal"] is False
+
+    frame = BopDataset(bins, "val").frame(0)
+    answer = load_segmenter(out, "cpu").segment(frame)
+    assert answer.labels.shape == frame.shape
+
+
+def test_training_lowers_the_loss(bins, tmp_path):
+    out = tmp_path / "model"
+    config = config_file(tmp_path, {"trainer": {"epochs": 12, "validation_images": 0}, "optimizer": {"learning_rate": 3e-3}})
+    assert main(["train", "clusternet", "--data", str(bins), "--out", str(out), "--config", config]) == 0
+    import torch
+
+    state = torch.load(out / "run" / "last.ckpt", weights_only=True, map_location="cpu")
+    assert state["global_step"] == 12
+    assert not (out / "run" / "cache").exists()
+
+
+def test_samples_repeat_and_differ_between_epochs(bins, tmp_path):
+    views = PackedViews(BopDataset(bins, "train"), tmp_path / "cache")
+    crops = ClusterNetCrops(views, ("xyz", "depth"), True, DataConfig(crop=96), seed=3)
+    first, again = crops[0], crops[0]
+    assert all((first["images"][n] == again["images"][n]).all() for n in first["images"])
+    crops.epoch.fill_(1)
+    assert not (crops[0]["images"]["xyz"] == first["images"]["xyz"]).all()
+
+
+def test_packed_views_equal_the_dataset(bins, tmp_path):
+    dataset = BopDataset(bins, "train")
+    views = PackedViews(dataset, tmp_path / "cache")
+    frame, truth = dataset.frame(1), dataset.truth(1)
+    sample = views.sample(1, color=False, min_visible=0.0)
+    np.testing.assert_allclose(np.nan_to_num(sample.depth), np.nan_to_num(frame.depth), atol=1e-4)
+    np.testing.assert_array_equal(sample.labels, truth.labels)
+    hidden = views.sample(1, color=False, min_visible=1.1)
+    assert not hidden.labels.any() and len(hidden.centroid) == 0
+
+
+def test_batches_number_parts_through(bins, tmp_path):
+    crops = ClusterNetCrops(PackedViews(BopDataset(bins, "train"), tmp_path / "cache"), ("depth",), True, DataConfig(crop=224), seed=0)
+    batch = collate([crops[0], crops[1]])
+    first, second = batch["labels"]
+    assert set(second.unique().tolist()) & set(first.unique().tolist()) == {0}
+    assert batch["labels"].max() <= len(batch["features"]) == len(batch["radius"])
+    # Every pixel's feature is the part that it shows: the part's centroid lies within its own extent of the pixel's point.
+    part = batch["labels"] > 0
+    distance = (batch["features"][batch["labels"][part] - 1, :3] - batch["points"].permute(0, 2, 3, 1)[part]).norm(dim=1)
+    assert distance.median() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": {"inputs": ["thermal"]}}, "thermal"),
+        ({"network": {"wdth": 3}}, "wdth"),
+        ({"data": {"crop": 100}}, "100"),
+        ({"data": {"flips": True}}, "chiral"),
+        ({"trainer": {"batch_size": "many"}}, "many"),
+        ({"optimiser": {}}, "optimiser"),
+        ({"thresholds": {"mask": 0.5, "colour": 1}}, "colour"),
+    ],
+)
+def test_bad_configuration_is_one_line_and_leaves_nothing(change, message, bins, tmp_path, capsys):
+    out = tmp_path / "model"
+    assert main(["train", "clusternet", "--data", str(bins), "--out", str(out), "--config", config_file(tmp_path, change)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "no/such/place"], "no/such/place"),
+        (["--config", "no_such_config"], "clusternet_compact"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--resume"], "nothing to resume"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, message, bins, tmp_path, capsys):
+    command = ["train", "clusternet", "--data", str(bins), "--out", str(tmp_path / "model"), *arguments]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1
+
+
+def test_shipped_configurations_are_valid():
+    from instseg_ros.methods.clusternet.network import ClusterNetConfig
+    from instseg_ros.training.clusternet import LossConfig, OptimizerConfig
+    from instseg_ros.training.config import TrainerConfig
+
+    for name in ("clusternet_compact", "clusternet_paper"):
+        config = read_training_config(name)
+        build(ClusterNetConfig, "network", config["network"])
+        build(LossConfig, "loss", config["loss"])
+        build(DataConfig, "data", config["data"])
+        build(OptimizerConfig, "optimizer", config["optimizer"])
+        build(TrainerConfig, "trainer", config["trainer"])
+
+
+def test_a_truncated_dataset_is_named(bins, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    shutil.copytree(bins, broken)
+    depth = next((broken / "train").glob("*/depth/*.png"))
+    depth.write_bytes(depth.read_bytes()[:100])
+    assert main(["train", "clusternet", "--data", str(broken), "--out", str(tmp_path / "model"), "--config", config_file(tmp_path)]) == 2
+    assert depth.name in capsys.readouterr().err
+
+
+def test_noise_is_drawn_on_exact_depth_only(bins, tmp_path):
+    views = PackedViews(BopDataset(bins, "train"), tmp_path / "cache")
+    exact = ClusterNetCrops(views, ("depth",), True, DataConfig(crop=224, noise=False, patches=0, turns=False), seed=0)[0]
+    noisy = ClusterNetCrops(views, ("depth",), True, DataConfig(crop=224, noise=True, patches=0, turns=False), seed=0)[0]
+    assert (exact["images"]["depth"][2] == 1).all() and (noisy["images"]["depth"][2] == 0).any()
