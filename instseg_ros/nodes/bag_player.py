@@ -65,8 +65,9 @@ LATCHED = QoSProfile(
     depth=10,
 )
 LATCHED_TOPICS = {TRUTH_PARTS, "/tf_static", "/robot_description"}
-SETTLE = 0.5
-"""Seconds: discovery tells the two sides of a connection about each other at slightly different times."""
+SETTLE = 1.0
+"""Seconds: discovery tells the two sides of a connection about each other at slightly different times, and nobody can see
+whether the other side knows."""
 CLOCK_PERIOD = 0.01
 """Seconds between two messages on /clock in timed playing."""
 DIAGNOSTICS_WAIT = 3.0
@@ -166,16 +167,14 @@ class BagPlayerNode(Node):
             self._listen(limit)
         since: float | None = None
         while patience > 0 and not self._stop.is_set():
-            missing = self._missing()
-            now = time.monotonic()
+            missing, now = self._missing() or self._unconnected(), time.monotonic()
             since = None if missing else (since or now)
             if since is not None and now - since >= SETTLE:
                 break
-            if now > limit:
-                text = f"after {patience:g} s {missing}"
-                if self.wanted["lockstep"]:
-                    raise InputError(f"{text}: start the segmenter, or raise wait_for_subscribers")
-                self.get_logger().warning(f"{text}: playing all the same")
+            if now > limit and missing:
+                if self.wanted["lockstep"] and self._missing():
+                    raise InputError(f"after {patience:g} s {missing}: start the segmenter, or raise wait_for_subscribers")
+                self.get_logger().warning(f"after {patience:g} s {missing}: playing all the same")
                 break
             self._stop.wait(0.05)
         return not self._stop.is_set()
@@ -189,7 +188,10 @@ class BagPlayerNode(Node):
                 message_type = _message_type(types[topic][0])
                 if message_type is None:
                     raise InputError(f"answers: {topic} is a {types[topic][0]}, which is not installed")
-                self.create_subscription(message_type, topic, partial(self._on_answer, topic), RELIABLE, raw=True)
+                # Latched answers are taken as such: the first one may come before the connection is complete.
+                offered = {info.qos_profile.durability for info in self.get_publishers_info_by_topic(topic)}
+                qos = LATCHED if offered == {DurabilityPolicy.TRANSIENT_LOCAL} else RELIABLE
+                self.create_subscription(message_type, topic, partial(self._on_answer, topic), qos, raw=True)
                 left.remove(topic)
             if left and self.wanted["wait_for_subscribers"] > 0 and time.monotonic() > limit:
                 raise InputError(
@@ -207,6 +209,13 @@ class BagPlayerNode(Node):
             return f"{self.topics.depth} has {heard} of {self.wanted['subscribers']} subscribers"
         silent = [topic for topic in self.answers.topics if not self.count_publishers(topic)]
         return f"nobody publishes {', '.join(silent)}" if silent else ""
+
+    def _unconnected(self) -> str:
+        """Subscribers that are known but not connected yet, in words; empty when there are none."""
+        for topic, publisher in self._out.items():
+            if publisher.get_subscription_count() < self.count_subscribers(topic):
+                return f"{topic} is not connected to all of its subscribers (does their QoS fit reliable, volatile?)"
+        return ""
 
     # ------------------------------------------------------------------------------------------------ playing
 

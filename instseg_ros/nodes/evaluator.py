@@ -19,8 +19,11 @@ from typing import Any
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from std_msgs.msg import Header, String
 
 from ..bags import topics as bag_topics
@@ -48,6 +51,8 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
 ANY_PUBLISHER = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 PROGRESS_PERIOD = 1.0
 """Seconds between two lines of progress."""
+CONNECTION_PERIOD = 0.1
+"""Seconds between two looks at the connections."""
 LINGER = 0.5
 """Seconds for which messages may still come after the player's end."""
 ALWAYS = frozenset({"depth", "masks", "instances"})
@@ -87,6 +92,8 @@ class EvaluatorNode(Node):
             "true_instances": f"{truth}/instances",
         }
         self._pairing = Pairing(self._expected, once="masks")
+        self._inputs: dict[str, Subscription] = {}
+        self._scored: Publisher | None = None
 
     def start(self) -> bool:
         """Subscribe."""
@@ -94,12 +101,12 @@ class EvaluatorNode(Node):
             self.get_logger().warning(self.scoring.missing)
         for kind, topic in self._topics.items():
             qos = ANY_PUBLISHER if kind in COLORS | {"depth"} else RELIABLE
-            self.create_subscription(TYPES[kind], topic, partial(self._on_message, kind), qos, raw=True)
+            subscription = self.create_subscription(TYPES[kind], topic, partial(self._on_message, kind), qos, raw=True)
+            self._inputs[kind] = subscription
         self.create_subscription(String, f"{self.wanted['truth']}/part_names", self._on_part_names, RELIABLE)
         self.create_subscription(DiagnosticStatus, f"{self.wanted['player']}/state", self._on_player, LATCHED)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
-        # Offered last: a player that waits for it knows that everything else is subscribed.
-        self._scored = self.create_publisher(Header, "~/scored", RELIABLE)
+        self.create_timer(CONNECTION_PERIOD, self._offer, clock=Clock(clock_type=ClockType.STEADY_TIME))
         return True
 
     def close(self) -> None:
@@ -142,7 +149,7 @@ class EvaluatorNode(Node):
             self._errors += 1
             self._complaints.warn("frame", f"frame {frame.stamp_ns * 1e-9:.3f} is not scored: {error}")
             text = ""
-        if "masks" in frame.messages:
+        if self._scored is not None and "masks" in frame.messages:
             seconds, nanoseconds = divmod(frame.stamp_ns, 1_000_000_000)
             self._scored.publish(Header(stamp=Time(sec=seconds, nanosec=nanoseconds)))
         return text
@@ -166,6 +173,11 @@ class EvaluatorNode(Node):
         optional = self._topics.keys() - ALWAYS - COLORS
         return ALWAYS | {kind for kind in optional if self.count_publishers(self._topics[kind])}
 
+    def _offer(self) -> None:
+        """Offer ``~/scored`` once everything is connected: a player that waits for that topic loses no first frame."""
+        if self._scored is None and all(_connections(self, self._inputs[kind]) for kind in self._expected()):
+            self._scored = self.create_publisher(Header, "~/scored", LATCHED)
+
     def _on_message(self, kind: str, data: bytes) -> None:
         self._last_message = time.monotonic()
         for frame in self._pairing.add(kind, header_stamp(data), data):
@@ -188,6 +200,13 @@ class EvaluatorNode(Node):
             values = {pair.key: pair.value for pair in status.values}
             if "segment_ms_median" in values and status.name.startswith(self.wanted["segmenter"].lstrip("/")):
                 self._segmenter = values
+
+
+def _connections(node: Node, subscription: Subscription) -> int:
+    """Publishers that the subscription is connected to; before Jazzy, those that exist."""
+    if hasattr(subscription, "get_publisher_count"):
+        return subscription.get_publisher_count()
+    return node.count_publishers(subscription.topic_name)
 
 
 def describe(result: dict) -> str:
