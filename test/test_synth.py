@@ -22,15 +22,16 @@ from instseg_ros.bop import BopDataset  # noqa: E402
 from instseg_ros.cli import main  # noqa: E402
 from instseg_ros.errors import InputError  # noqa: E402
 from instseg_ros.geometry import deproject  # noqa: E402
-from instseg_ros.synthesis import generate as module  # noqa: E402
-from instseg_ros.synthesis.generate import Config, generate, make_pile, prepare  # noqa: E402
+from instseg_ros.synthesis import bins, runner  # noqa: E402
+from instseg_ros.synthesis.bins import BinsRecipe  # noqa: E402
+from instseg_ros.synthesis.runner import generate  # noqa: E402
 
-SMALL = Config(parts=("nut", "cone"), scenes=5, instances=(2, 4), camera="insta10", seed=3)
+SMALL = BinsRecipe(parts=("nut", "cone"), scenes=5, instances=(2, 4), camera="insta10", seed=3)
 
 
 @pytest.fixture(autouse=True)
 def two_piles_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PILES_PER_FOLDER", 2)
+    monkeypatch.setattr(bins, "PILES_PER_FOLDER", 2)
 
 
 def digest(root: Path) -> dict[str, str]:
@@ -38,7 +39,7 @@ def digest(root: Path) -> dict[str, str]:
 
 
 def test_a_set_is_complete_and_consistent(tmp_path: Path) -> None:
-    config = prepare(replace(SMALL, views=2, noise="none", camera="d435", scenes=3))
+    config = replace(SMALL, views=2, noise="none", camera="d435", scenes=3)
     summary = generate(config, tmp_path / "set")
     assert summary["images"] == 6 and summary["complete"] and json.loads((tmp_path / "set/dataset_train.json").read_text()) == summary
     data = BopDataset(tmp_path / "set")
@@ -63,17 +64,16 @@ def test_a_set_is_complete_and_consistent(tmp_path: Path) -> None:
 
 
 def test_one_pile_can_be_made_again_alone(tmp_path: Path) -> None:
-    config = prepare(SMALL)
+    config = SMALL
     generate(config, tmp_path / "set")
     data = BopDataset(tmp_path / "set")
-    samples, _ = make_pile(config, 3)
-    sample = next(samples)
+    record = config.look(config.settle(3)[0], 3, 0)
     i = data.keys.index((1, 1))
-    assert np.array_equal(data.truth(i).labels, sample.record.layers[0]) and np.array_equal(data.frame(i).color, sample.record.color)
+    assert np.array_equal(data.truth(i).labels, record.layers[0]) and np.array_equal(data.frame(i).color, record.color)
 
 
 def test_splits_and_seeds_differ(tmp_path: Path) -> None:
-    config = prepare(replace(SMALL, scenes=1))
+    config = replace(SMALL, scenes=1)
     images = []
     for number, other in enumerate((config, replace(config, split="val"), replace(config, seed=4))):
         generate(other, tmp_path / str(number))
@@ -82,10 +82,10 @@ def test_splits_and_seeds_differ(tmp_path: Path) -> None:
 
 
 def test_run_again_continues_and_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = prepare(SMALL)
+    config = SMALL
     generate(config, tmp_path / "whole")
 
-    real, made = module._write_folder, []
+    real, made = runner._write, []
 
     def stop_after_one(job: tuple) -> int:
         if made:
@@ -93,12 +93,12 @@ def test_run_again_continues_and_gives_the_same_bytes(tmp_path: Path, monkeypatc
         made.append(job)
         return real(job)
 
-    monkeypatch.setattr(module, "_write_folder", stop_after_one)
+    monkeypatch.setattr(runner, "_write", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
         generate(config, tmp_path / "parts")
     assert not json.loads((tmp_path / "parts/dataset_train.json").read_text())["complete"]
     (tmp_path / "parts/train/.000001.999.part/depth").mkdir(parents=True)  # as a killed run leaves it
-    monkeypatch.setattr(module, "_write_folder", real)
+    monkeypatch.setattr(runner, "_write", real)
     counts: list[int] = []
     generate(config, tmp_path / "parts", progress=counts.append)
     assert counts == [2, 2, 1], "the finished folder is counted first, and not made again"
@@ -106,7 +106,7 @@ def test_run_again_continues_and_gives_the_same_bytes(tmp_path: Path, monkeypatc
 
 
 def test_other_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    config = prepare(replace(SMALL, scenes=1))
+    config = replace(SMALL, scenes=1)
     generate(config, tmp_path / "set")
     before = digest(tmp_path / "set")
     with pytest.raises(InputError, match="another seed: choose another --out"):
@@ -121,7 +121,7 @@ def test_other_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> No
 
 def command(out: Path, workers: int) -> list[str]:
     return [
-        sys.executable, "-m", "instseg_ros", "synth", "bins", "--part", "cone", "--scenes", "60", "--instances", "2",
+        sys.executable, "-m", "instseg_ros", "synth", "bins", "--part", "cone", "--scenes", "42", "--instances", "2",
         "--camera", "insta10", "--seed", "1", "--workers", str(workers), "--out", str(out),
     ]  # fmt: skip
 
@@ -173,9 +173,9 @@ def test_small_disk_is_refused_before_anything_is_made(tmp_path: Path, monkeypat
     from collections import namedtuple
 
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(1, 1, 10_000))
+    monkeypatch.setattr(runner.shutil, "disk_usage", lambda path: usage(1, 1, 10_000))
     with pytest.raises(InputError, match="needs about .* GB but has 0.0 GB free"):
-        generate(prepare(SMALL), tmp_path / "set")
+        generate(SMALL, tmp_path / "set")
 
 
 def test_command_line_end_to_end(tmp_path: Path) -> None:
@@ -184,3 +184,24 @@ def test_command_line_end_to_end(tmp_path: Path) -> None:
     assert main([*arguments, "--out", str(out), "--json", str(tmp_path / "r.json")]) == 0
     assert json.loads((tmp_path / "r.json").read_text())["images"] == 2
     assert BopDataset(out).part_names == {1: "nut", 4: "bolt"}
+
+
+def test_bag_holds_the_same_images(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("rosbags")
+    from instseg_ros.bags import BagFrames
+
+    arguments = ["synth", "bins", "--part", "cone", "--scenes", "2", "--instances", "3", "--camera", "insta10"]
+    arguments += ["--out", str(tmp_path / "set"), "--bag", str(tmp_path / "bag")]
+    assert main(arguments) == 0
+    data, bag = BopDataset(tmp_path / "set"), list(BagFrames(tmp_path / "bag"))
+    assert len(bag) == len(data) == 2
+    for i, (frame, truth) in enumerate(bag):
+        wrote = data.truth(i, layers=True)
+        assert np.array_equal(frame.color, data.frame(i).color) and np.allclose(frame.K, data.frame(i).K)
+        assert np.nanmax(np.abs(frame.depth - data.frame(i).depth)) <= 0.00051
+        assert np.array_equal(truth.labels, wrote.labels) and truth.part == wrote.part
+        assert np.allclose(truth.centroid, wrote.centroid, atol=1e-6)
+    assert main(arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main([*arguments[:-1], str(tmp_path / "blind"), "--no-truth"]) == 0
+    assert all(truth is None for _, truth in BagFrames(tmp_path / "blind"))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..cli import add_common_arguments
+from ..errors import InputError
 
-HELP = "Make simulated data: bins of parts (BOP format), or the toy sets of two papers."
+if TYPE_CHECKING:
+    from ..synthesis.bins import BinsRecipe
+    from ..synthesis.runner import Recipe
+
+HELP = "Make simulated data: bins of parts (BOP format, optionally a rosbag too), or the toy sets of two papers."
 EXAMPLE = "instseg synth bins --part nut --scenes 1000 --instances 5 --camera insta10 --seed 1 --workers 4 --out data/nut"
 
 
@@ -18,57 +24,96 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--part", metavar="NAME[,NAME…]", help="built-in parts, or all")
     what.add_argument("--mesh", metavar="FILE", help="your own part: STL, OBJ or PLY")
     bins.add_argument("--units", choices=("mm", "cm", "m", "inch"), help="unit of the mesh file")
-    bins.add_argument("--scenes", type=int, required=True, metavar="N", help="number of piles")
     bins.add_argument("--instances", default="5", metavar="N|LOW-HIGH", help="parts in a pile, 1…30 (default 5)")
     bins.add_argument("--camera", default="d435", help="insta10 (224×224 overhead), d435 (640×480) or d435-hd (1280×720); default d435")
     bins.add_argument("--views", type=int, default=1, metavar="N", help="cameras that look at each pile (default 1)")
     bins.add_argument("--noise", default="d435", help="d435, or none for exact depth (training adds its own noise); default d435")
-    bins.add_argument("--split", default="train", help="train, val or test: same seed, other piles (default train)")
     bins.add_argument("--bin", metavar="HALFX,HALFY", help="half sides of the bin in metres (default: random, sized to the pile)")
-    bins.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
-    bins.add_argument("--out", required=True, metavar="DIR", help="dataset folder; run the same command again to continue")
-    add_common_arguments(bins)
+    bins.add_argument("--bag", metavar="FILE", help="write the images to this rosbag2 folder too (mcap, RealSense topic names)")
+    bins.add_argument("--no-truth", action="store_true", help="leave the /truth topics out of the bag")
+    bins.set_defaults(recipe=_bins)
+
+    shapes = kinds.add_parser("shapes", help="outlined circles, triangles and rectangles (Layered Embeddings), BOP format")
+    shapes.add_argument("--instances", type=int, default=6, metavar="N", help="shapes of each class in an image (default 6)")
+    shapes.add_argument("--classes", default="circle,triangle,rectangle", metavar="NAME[,NAME…]", help="default: all three")
+    shapes.set_defaults(recipe=_shapes)
+
+    voxels = kinds.add_parser("voxels", help="boxes of five classes on a plane (MTML), one .npz a scene")
+    voxels.add_argument("--instances", default="6-14", metavar="N|LOW-HIGH", help="boxes in a scene (default 6-14)")
+    voxels.set_defaults(recipe=_voxels)
+
+    for kind in (bins, shapes, voxels):
+        kind.add_argument("--scenes", type=int, required=True, metavar="N", help="number of piles, images or scenes")
+        kind.add_argument("--split", default="train", help="train, val or test: same seed, other scenes (default train)")
+        kind.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
+        kind.add_argument("--out", required=True, metavar="DIR", help="dataset folder; run the same command again to continue")
+        add_common_arguments(kind)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
-    return _bins(args)
-
-
-def _bins(args: argparse.Namespace) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from ..errors import InputError
-    from ..synthesis.generate import Config, bytes_per_image, generate, prepare
+    from ..synthesis.runner import generate
+
+    bag = getattr(args, "bag", None)
+    if bag and Path(bag).exists():
+        raise InputError(f"{bag} exists already: choose another --bag or remove it")
+    recipe: Recipe = args.recipe(args)
+    size = recipe.images * recipe.bytes_per_image()
+    print(f"{recipe.images} images, about {size / 1e9:.2f} GB → {args.out}")
+    with tqdm(total=recipe.images, unit="image", smoothing=0.05) as bar:
+        summary = generate(recipe, args.out, args.workers, bar.update)
+    rejected = summary.get("rejected_attempts")
+    print("done" + (f", {rejected} piles rejected that did not settle" if rejected else ""))
+    if bag:
+        summary["bag_frames"] = _bag(args, recipe.images)
+    return summary
+
+
+def _bag(args: argparse.Namespace, images: int) -> int:
+    from tqdm import tqdm
+
+    from ..bop import BopDataset
+    from ..synthesis.bag import write_bag
+
+    with tqdm(total=images, unit="image", desc=str(args.bag)) as bar:
+        return write_bag(BopDataset(args.out, args.split), args.bag, truth=not args.no_truth, progress=bar.update)
+
+
+def _bins(args: argparse.Namespace) -> BinsRecipe:
+    from ..synthesis.bins import BinsRecipe
     from ..synthesis.parts import PARTS
 
     if args.mesh and not args.units:
         raise InputError(f"--mesh {args.mesh} needs its unit: add --units mm (or cm, m, inch)")
     parts = () if args.mesh else tuple(PARTS) if args.part == "all" else tuple(args.part.split(","))
-    config = prepare(
-        Config(
-            parts=parts,
-            scenes=args.scenes,
-            instances=_range(args.instances),
-            camera=args.camera,
-            views=args.views,
-            noise=args.noise,
-            split=args.split,
-            seed=args.seed,
-            bin=_pair(args.bin),
-            mesh=(args.mesh, args.units) if args.mesh else None,
-        )
+    return BinsRecipe(
+        parts=parts,
+        scenes=args.scenes,
+        instances=_range(args.instances),
+        camera=args.camera,
+        views=args.views,
+        noise=args.noise,
+        split=args.split,
+        seed=args.seed,
+        bin=_pair(args.bin),
+        mesh=(args.mesh, args.units) if args.mesh else None,
     )
-    images = config.scenes * config.views
-    print(f"{images} images of {', '.join(parts) or args.mesh}, about {images * bytes_per_image(config) / 1e9:.2f} GB → {args.out}")
-    with tqdm(total=images, unit="image", smoothing=0.05) as bar:
-        summary = generate(config, args.out, args.workers, bar.update)
-    print(f"done: {images} images, {summary['rejected_attempts']} piles rejected that did not settle")
-    return summary
+
+
+def _shapes(args: argparse.Namespace) -> Recipe:
+    from ..synthesis.shapes import ShapesRecipe
+
+    return ShapesRecipe(args.scenes, args.instances, tuple(args.classes.split(",")), args.split, args.seed)
+
+
+def _voxels(args: argparse.Namespace) -> Recipe:
+    from ..synthesis.voxels import VoxelsRecipe
+
+    return VoxelsRecipe(args.scenes, _range(args.instances), args.split, args.seed)
 
 
 def _range(text: str) -> tuple[int, int]:
-    from ..errors import InputError
-
     try:
         numbers = [int(word) for word in text.split("-")]
     except ValueError:
@@ -79,8 +124,6 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _pair(text: str | None) -> tuple[float, float] | None:
-    from ..errors import InputError
-
     if text is None:
         return None
     try:
