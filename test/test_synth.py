@@ -205,3 +205,23 @@ def test_bag_holds_the_same_images(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "exists already" in capsys.readouterr().err
     assert main([*arguments[:-1], str(tmp_path / "blind"), "--no-truth"]) == 0
     assert all(truth is None for _, truth in BagFrames(tmp_path / "blind"))
+
+
+def test_own_mesh(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    trimesh.creation.box((30, 20, 10)).export(tmp_path / "my brick.stl")
+    arguments = ["synth", "bins", "--mesh", str(tmp_path / "my brick.stl"), "--units", "mm", "--scenes", "2", "--camera", "insta10"]
+    assert main([*arguments, "--out", str(tmp_path / "set"), "--workers", "2"]) == 0
+    data = BopDataset(tmp_path / "set")
+    truth = data.truth(0)
+    assert len(set(truth.part)) == 1 and "brick" in truth.part[0]
+    # Surface moments of a cuboid, from its six faces: x² over the faces normal to x, y and z.
+    a, b, c = 0.015, 0.010, 0.005
+    area = np.array([b * c, a * c, a * b])
+    second = [(area[k] * e * e + (area.sum() - area[k]) * e * e / 3) / area.sum() for k, e in enumerate((a, b, c))]
+    assert np.allclose(np.sort(np.linalg.eigvalsh(truth.covariance[0])), np.sort(second), rtol=1e-6)
+    assert str(tmp_path) not in (tmp_path / "set/dataset_train.json").read_text()
+    assert main([*arguments[:3], str(tmp_path / "none.stl"), *arguments[4:], "--out", str(tmp_path / "o")]) == 2
+    assert "none.stl" in capsys.readouterr().err
+    assert main(["synth", "bins", "--part", "nut", "--scenes", "1", "--split", "val", "--out", str(tmp_path / "set")]) == 2
+    assert "another part" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = bins.add_mutually_exclusive_group(required=True)
     what.add_argument("--part", metavar="NAME[,NAME…]", help="built-in parts, or all")
     what.add_argument("--mesh", metavar="FILE", help="your own part: STL, OBJ or PLY")
-    bins.add_argument("--units", choices=("mm", "cm", "m", "inch"), help="unit of the mesh file")
+    bins.add_argument("--units", choices=("mm", "cm", "m", "in"), help="unit of the mesh file")
     bins.add_argument("--instances", default="5", metavar="N|LOW-HIGH", help="parts in a pile, 1…30 (default 5)")
     bins.add_argument("--camera", default="d435", help="insta10 (224×224 overhead), d435 (640×480) or d435-hd (1280×720); default d435")
     bins.add_argument("--views", type=int, default=1, metavar="N", help="cameras that look at each pile (default 1)")
@@ -85,7 +85,7 @@ def _bins(args: argparse.Namespace) -> BinsRecipe:
     from ..synthesis.parts import PARTS
 
     if args.mesh and not args.units:
-        raise InputError(f"--mesh {args.mesh} needs its unit: add --units mm (or cm, m, inch)")
+        raise InputError(f"--mesh {args.mesh} needs its unit: add --units mm (or cm, m, in)")
     parts = () if args.mesh else tuple(PARTS) if args.part == "all" else tuple(args.part.split(","))
     return BinsRecipe(
         parts=parts,
