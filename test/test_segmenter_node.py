@@ -18,6 +18,7 @@ from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from node_rig import INPUTS, TYPES, Rig, wait_until  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
+from rclpy.exceptions import ParameterException  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from ros_scenes import FRAME_ID, HEIGHT, WIDTH, KnownAnswer, boxes, compressed_color, compressed_depth, messages  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
@@ -170,27 +171,23 @@ def test_bad_frames_are_skipped_counted_and_named_and_the_node_lives(rig):
     assert int(status["received"]) == int(status["answered"]) + int(status["skipped"]) == 2 * len(FAULTS)
 
 
-@pytest.mark.parametrize(
-    "raised",
-    [RuntimeError("CUDA out of memory"), ValueError("bug"), InputError("no such thing"), MemoryError(), KeyError(3)],
-    ids=lambda e: type(e).__name__,
-)
-def test_a_model_that_fails_on_a_frame_is_asked_again(rig, raised):
-    def fail_once(frame):
-        if not segmenter.failed:
-            segmenter.failed = True
-            raise raised
+def test_a_model_that_fails_on_a_frame_is_asked_again(rig):
+    errors = [RuntimeError("CUDA out of memory"), ValueError("bug"), InputError("no such thing"), MemoryError("full"), KeyError(3)]
+    failing = []
 
-    segmenter = KnownAnswer(before=fail_once)
-    segmenter.failed = False
-    client = rig(segmenter).client
+    def fail(frame):
+        if failing:
+            raise failing.pop()
+
+    client = rig(KnownAnswer(before=fail)).client
     client.hear("masks")
     client.connect()
-    client.send_frame(boxes(stamp_ns=now_ns())[0])
-    wait_until(lambda: segmenter.failed, "the failure")
-    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
-    status = client.wait_for_status(lambda s: s["answered"] == "1")
-    assert status["skipped"] == "1" and (str(raised).strip("'") in status["last_error"])
+    for count, error in enumerate(errors, 1):
+        failing.append(error)
+        client.send_frame(boxes(stamp_ns=now_ns())[0])
+        status = client.wait_for_status(lambda s: s["skipped"] == str(count) and str(error) in s["last_error"])
+        assert status["level"] == "1"
+        client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
 
 
 def test_instances_without_a_place_in_space_are_left_out(rig):
@@ -301,6 +298,12 @@ def test_parameters_out_of_range_are_refused_with_the_reason(shared_rig, name, v
     result = set_parameter(shared_rig.client, name, value)
     assert not result.successful
     assert re.search(text, result.reason), result.reason
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_rate", -1.0), ("roi", [1, 2]), ("depth_range", [2.0, 1.0]), ("color_transport", "mail")])
+def test_a_node_is_not_made_with_parameters_that_cannot_be_used(ros_context, name, value):
+    with pytest.raises((InputError, ParameterException), match=name):
+        segmenter_module.SegmenterNode(context=ros_context, parameter_overrides=[Parameter(name, value=value)])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,158 @@
+"""Parts of the nodes that need no ROS graph: the worker, the counters, the throttled warnings."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not on the path")
+
+from instseg_ros.nodes.complaints import REPEAT_AFTER, Complaints  # noqa: E402
+from instseg_ros.nodes.statistics import RATE_SPAN, Statistics  # noqa: E402
+from instseg_ros.nodes.worker import NewestFirst  # noqa: E402
+
+
+class Gate:
+    """Work that waits until it is let through."""
+
+    def __init__(self):
+        self.done, self.started, self._open = [], threading.Semaphore(0), threading.Semaphore(0)
+
+    def work(self, item):
+        self.started.release()
+        self._open.acquire()
+        self.done.append(item)
+        return f"did {item}"
+
+    def open(self, times=1):
+        self._open.release(times)
+
+
+@pytest.fixture
+def gate():
+    return Gate()
+
+
+@pytest.fixture
+def worker(gate):
+    made = NewestFirst(gate.work, "test")
+    yield made
+    gate.open(100)
+    made.stop()
+
+
+def test_only_the_newest_of_those_that_wait_is_worked_on(worker, gate):
+    assert worker.offer(1) is None
+    gate.started.acquire()
+    assert worker.offer(2) is None
+    assert worker.offer(3) == 2
+    assert worker.offer(4) == 3
+    gate.open(2)
+    gate.started.acquire()
+    assert worker.stop() is None
+    assert gate.done == [1, 4]
+
+
+def test_stopping_finishes_the_item_in_hand_and_gives_back_the_other(worker, gate):
+    worker.offer(1)
+    gate.started.acquire()
+    worker.offer(2)
+    stopper = threading.Thread(target=lambda: left.append(worker.stop()))
+    left = []
+    stopper.start()
+    gate.open()
+    stopper.join(10)
+    assert (gate.done, left) == ([1], [2])
+
+
+def test_a_demanded_item_is_answered_even_where_it_is_replaced(worker, gate):
+    worker.offer(1)
+    gate.started.acquire()
+    future, taken = worker.demand(2)
+    assert taken
+    assert worker.offer(3) == 2  # newer: it answers the demand
+    gate.open(2)
+    assert future.result(10) == "did 3"
+
+
+def test_a_demand_takes_what_waits_already(worker, gate):
+    worker.offer(1)
+    gate.started.acquire()
+    worker.offer(2)
+    future, taken = worker.demand(1)
+    assert not taken
+    gate.open(2)
+    assert future.result(10) == "did 2"
+
+
+def test_demands_to_a_stopped_worker_are_cancelled(worker, gate):
+    worker.stop()
+    future, taken = worker.demand(1)
+    assert future.cancelled() and not taken
+
+
+def test_the_rate_is_limited_but_not_for_demands():
+    starts = []
+    worker = NewestFirst(lambda item: starts.append((item, time.monotonic())), "test")
+    worker.limit(5.0)
+    worker.offer(0)
+    while not starts:
+        time.sleep(0.001)
+    worker.offer(1)
+    while len(starts) < 2:
+        time.sleep(0.001)
+    assert starts[1][1] - starts[0][1] >= 0.2
+    worker.limit(0.001)
+    worker.offer(2)
+    future, _ = worker.demand(3)
+    future.result(10)  # would take a quarter of an hour by the rate
+    worker.stop()
+    assert [item for item, _ in starts] == [0, 1, 2]
+
+
+def test_statistics_add_up_and_tell_rates_and_percentiles():
+    clock = [0.0]
+    statistics = Statistics(lambda: clock[0])
+    for i in range(1, 101):
+        clock[0] = i * 0.1
+        statistics.frame_received()
+        if i % 10 == 0:
+            statistics.frame_skipped("depth", "bad depth")
+        elif i % 10 == 1:
+            statistics.frame_replaced()
+        else:
+            statistics.frame_answered(latency=i * 1e-3, segment=i * 1e-3 - 5e-4, instances=i)
+    values = statistics.values()
+    assert int(values["received"]) == int(values["answered"]) + int(values["replaced_by_newer"]) + int(values["skipped"]) == 100
+    assert values["skipped_depth"] == "10" and values["last_error"] == "bad depth"
+    assert float(values["rate_in_hz"]) == pytest.approx(10, abs=0.2)
+    assert float(values["latency_ms_median"]) == pytest.approx(50.5, abs=1)
+    assert float(values["latency_ms_p99"]) == pytest.approx(99, abs=1)
+    assert float(values["overhead_ms_median"]) == pytest.approx(0.5)
+    assert statistics.seconds_since_fault() == pytest.approx(0)
+    clock[0] += RATE_SPAN + 1
+    assert float(statistics.values()["rate_in_hz"]) == 0
+
+
+def test_warnings_are_repeated_seldom_and_one_kind_does_not_hide_another():
+    class Logger:
+        def __init__(self):
+            self.lines = []
+
+        def warning(self, text):
+            self.lines.append(text)
+
+    clock, logger = [0.0], Logger()
+    complaints = Complaints(logger, lambda: clock[0])
+    for second in range(int(REPEAT_AFTER) + 1):
+        clock[0] = float(second)
+        complaints.warn("depth", f"no depth {second}")
+        complaints.warn("color", f"no color {second}")
+    assert logger.lines == [
+        "no depth 0",
+        "no color 0",
+        "no depth 10 (9 more like this since)",
+        "no color 10 (9 more like this since)",
+    ]
