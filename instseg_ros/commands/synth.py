@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bins.add_argument("--noise", default="d435", help="d435, or none for exact depth (training adds its own noise); default d435")
     bins.add_argument("--bin", metavar="HALFX,HALFY", help="half sides of the bin in metres (default: random, sized to the pile)")
     bins.add_argument("--bag", metavar="FILE", help="write the images to this rosbag2 folder too (mcap, RealSense topic names)")
+    bins.add_argument("--jpeg", action="store_true", help="colour in the bag as JPEG, a tenth of the size")
     bins.add_argument("--no-truth", action="store_true", help="leave the /truth topics out of the bag")
     bins.set_defaults(recipe=_bins)
 
@@ -77,7 +78,7 @@ def _bag(args: argparse.Namespace, images: int) -> int:
     from ..synthesis.bag import write_bag
 
     with tqdm(total=images, unit="image", desc=str(args.bag)) as bar:
-        return write_bag(BopDataset(args.out, args.split), args.bag, truth=not args.no_truth, progress=bar.update)
+        return write_bag(BopDataset(args.out, args.split), args.bag, truth=not args.no_truth, jpeg=args.jpeg, progress=bar.update)
 
 
 def _bins(args: argparse.Namespace) -> BinsRecipe:
