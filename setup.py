@@ -40,6 +40,7 @@ setup(
         *shared("launch"),
         *shared("config"),
         *shared("models"),
+        *shared("resource"),
     ],
     install_requires=["torch>=2.1", "numpy", "opencv-python-headless", "scipy", "safetensors", "pyyaml", "rosbags>=0.10"],
     extras_require=EXTRAS,

@@ -15,6 +15,7 @@ FORBIDDEN = {
     "synthesis": {"methods", "training", "evaluation", "nodes", "commands"},
     "evaluation": {"training", "nodes", "commands"},
     "training": {"nodes", "commands"},
+    "benchmarks": {"training", "nodes", "commands"},
     "bags": {"methods", "training", "synthesis", "evaluation", "nodes", "commands"},
     "nodes": {"training", "synthesis", "commands"},
     "commands": {"nodes"},
