@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from .bop_scene import Scene, SceneImage, read_scene
@@ -151,7 +150,9 @@ class BopDataset:
             return (stack[None] == np.arange(1, n + 1)[:, None, None, None]).any(1)
         masks = scene.read_masks(image_id, "mask", n, labels.shape)
         if masks.shape[1:] != labels.shape:
-            raise InputError(f"{scene.folder / 'mask'}: masks of image {image_id} are {masks.shape[1:]}, the visible ones {labels.shape}")
+            raise InputError(
+                f"{scene.folder / 'mask'}: masks of image {image_id} are {masks.shape[1:]}, the visible ones {labels.shape}"
+            )
         return masks
 
     def _moments(self, image: SceneImage) -> tuple[np.ndarray, np.ndarray]:
@@ -222,8 +223,9 @@ def _find_split(root: Path, split: str | None) -> tuple[Path, Path]:
         return root.parent, root
     splits = _splits(root)
     if len(splits) != 1:
-        found = f"has the splits {', '.join(splits)}: choose one" if splits else "holds no BOP scenes (<split>/000000/scene_camera.json)"
-        raise InputError(f"{root} {found}")
+        if splits:
+            raise InputError(f"{root} has the splits {', '.join(splits)}: choose one")
+        raise InputError(f"{root} holds no BOP scenes (<split>/000000/scene_camera.json): give the folder of a BOP dataset")
     return root, root / splits[0]
 
 

@@ -183,7 +183,8 @@ def _array(
         array = np.array(np.nan)
     if not np.isfinite(array).all():
         size = int(np.prod(shape))
-        raise InputError(f"{path}: {key} of image {image_id} must be {size} finite number{'s' * (size > 1)}, got {entry[key]!r}"[:300])
+        kind = f"{size} finite number{'s' * (size > 1)}"
+        raise InputError(f"{path}: {key} of image {image_id} must be {kind}, got {entry[key]!r}"[:300])
     return array
 
 

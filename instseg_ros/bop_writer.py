@@ -153,7 +153,9 @@ def write_scene(
             (temporary / "rgb").rmdir()
         os.rename(temporary, folder)
     except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}; choose a folder with space and permission") from error
+        raise InputError(
+            f"cannot write {folder}: {error.strerror or error}; choose a folder with space and permission"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -251,10 +251,11 @@ def test_damage_is_named(root: Path, damage: object, message: str) -> None:
         data.truth(0, amodal=True)
 
 
+KEYS = ["0", "1", "cam_K", "depth_scale", "obj_id", "cam_R_m2c", "cam_t_m2c", "visib_fract"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["0", "1", "cam_K", "depth_scale", "obj_id", "cam_R_m2c", "cam_t_m2c", "visib_fract"]), inner, max_size=5),
+    | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
     max_leaves=15,
 )
 

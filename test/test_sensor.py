@@ -12,7 +12,9 @@ from instseg_ros.synthesis.sensor import SensorParams, add_noise, incidence_cosi
 
 K = np.array([[615.0, 0, 319.5], [0, 615, 239.5], [0, 0, 1]])
 SHAPE = (480, 640)
-QUIET = SensorParams(subpixel=0, disparity_step=0, depth_unit=0, edge_shift=0, edge_loss=0, grazing=0, blobs=0, speckle=0, shadow=False)
+QUIET = SensorParams(
+    subpixel=0, disparity_step=0, depth_unit=0, edge_shift=0, edge_loss=0, grazing=0, blobs=0, speckle=0, shadow=False
+)
 
 
 def plane(z: float) -> np.ndarray:

@@ -41,7 +41,8 @@ def digest(root: Path) -> dict[str, str]:
 def test_a_set_is_complete_and_consistent(tmp_path: Path) -> None:
     config = replace(SMALL, views=2, noise="none", camera="d435", scenes=3)
     summary = generate(config, tmp_path / "set")
-    assert summary["images"] == 6 and summary["complete"] and json.loads((tmp_path / "set/dataset_train.json").read_text()) == summary
+    assert summary["images"] == 6 and summary["complete"]
+    assert json.loads((tmp_path / "set/dataset_train.json").read_text()) == summary
     data = BopDataset(tmp_path / "set")
     assert len(data) == 6 and {data.truth(i).part[0] for i in range(6)} == {"nut", "cone"}
     assert [data.truth(i).part[0] for i in range(0, 6, 2)] == ["nut", "cone", "nut"]

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--mesh", metavar="FILE", help="your own part: STL, OBJ or PLY")
     bins.add_argument("--units", choices=("mm", "cm", "m", "in"), help="unit of the mesh file")
     bins.add_argument("--instances", default="5", metavar="N|LOW-HIGH", help="parts in a pile, 1…30 (default 5)")
-    bins.add_argument("--camera", default="d435", help="insta10 (224×224 overhead), d435 (640×480) or d435-hd (1280×720); default d435")
+    bins.add_argument("--camera", default="d435", help="insta10 (224×224 overhead), d435 (640×480) or d435-hd (1280×720)")
     bins.add_argument("--views", type=int, default=1, metavar="N", help="cameras that look at each pile (default 1)")
     bins.add_argument("--noise", default="d435", help="d435, or none for exact depth (training adds its own noise); default d435")
     bins.add_argument("--bin", metavar="HALFX,HALFY", help="half sides of the bin in metres (default: random, sized to the pile)")

@@ -145,7 +145,9 @@ def _check_disk(recipe: Recipe, root: Path, todo: list[int]) -> None:
     needed = sum(recipe.images_in(unit) for unit in todo) * recipe.bytes_per_image()
     free = shutil.disk_usage(root).free
     if needed > 0.95 * free:
-        raise InputError(f"{root} needs about {needed / 1e9:.1f} GB but has {free / 1e9:.1f} GB free: choose another disk or fewer scenes")
+        raise InputError(
+            f"{root} needs about {needed / 1e9:.1f} GB but has {free / 1e9:.1f} GB free: choose another disk or fewer scenes"
+        )
 
 
 def _write(job: tuple[Recipe, str, int]) -> int:

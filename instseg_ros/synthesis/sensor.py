@@ -60,7 +60,7 @@ class SensorParams:
     edge_correlation: float = 2.5
     flying: float = 0.1
     edge_step: float = 0.012
-    edge_loss: float = 0.1
+    edge_loss: float = 0.05
     grazing: float = 0.1
     blobs: float = 0.002
     blob_size: float = 3.0
@@ -138,7 +138,8 @@ def noise_sigma(z: np.ndarray | float, params: SensorParams = SensorParams()) ->
 def second_imager_shadow(z: np.ndarray, focal: float, baseline: float) -> np.ndarray:
     """(H, W) bool: pixels of the left image that the right imager cannot see. ``focal`` in pixels of this image."""
     column = np.arange(z.shape[1], dtype=np.float32) - np.float32(focal * baseline) / z
-    nearest = np.minimum.accumulate(column[:, ::-1], axis=1)[:, ::-1]  # leftmost right-image column of this pixel and all right of it
+    # The leftmost column of the right image that this pixel, or any to the right of it, projects to.
+    nearest = np.minimum.accumulate(column[:, ::-1], axis=1)[:, ::-1]
     hidden = np.zeros(z.shape, bool)
     hidden[:, :-1] = column[:, :-1] > nearest[:, 1:]
     return hidden
@@ -217,6 +218,8 @@ def incidence_cosine(z: np.ndarray, K: np.ndarray) -> np.ndarray:
 def _derivative(z: np.ndarray, axis: int) -> np.ndarray:
     """(H, W) float32 change of z per pixel along an axis: of the steps before and after a pixel, the smaller one."""
     step = np.diff(z, axis=axis)
-    first, last = ([(1, 0), (0, 0)], [(0, 1), (0, 0)]) if axis == 0 else ([(0, 0), (1, 0)], [(0, 0), (0, 1)])
-    before, after = np.pad(step, first, mode="edge" if step.size else "constant"), np.pad(step, last, mode="edge" if step.size else "constant")
+    if not step.size:
+        return np.zeros_like(z)
+    first, last = np.split(step, [1], axis)[0], np.split(step, [-1], axis)[1]
+    before, after = np.concatenate([first, step], axis), np.concatenate([step, last], axis)
     return np.where(np.abs(before) < np.abs(after), before, after)

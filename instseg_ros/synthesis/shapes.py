@@ -4,8 +4,9 @@ Circles (diameter 64 px), equilateral triangles (side 76.8 px) and rectangles (2
 class, order and rotation random; a reference corner (of a circle: a point of its rim) is uniform in the middle 80 % of the
 image, so shapes may leave it. Sizes: paper-facts of the reference set.
 
-Stored as a BOP set that any reader of such sets takes: a camera 1 m above a sheet of paper, 256 px to the metre, so depth is 1 m
-everywhere and gives nothing away. ``visib_fract`` counts pixels inside the image only: one minus the share that other shapes hide.
+Stored as a BOP set that any reader of such sets takes: a camera 1 m above a sheet of paper, 256 px to the metre, so depth
+is 1 m everywhere and gives nothing away. ``visib_fract`` counts pixels inside the image only: one minus the share that
+other shapes hide.
 """
 
 from __future__ import annotations
@@ -158,7 +159,10 @@ def _model(name: str) -> ModelInfo:
 
 
 def _flat_moments(corners: np.ndarray) -> np.ndarray:
-    """(2, 2) second moments of a convex polygon (C, 2) about its centroid at 0: triangles (0, a, b) have A/12 (aaᵀ + bbᵀ + (a+b)(a+b)ᵀ)."""
+    """(2, 2) second moments of a convex polygon (C, 2) about its centroid at 0.
+
+    A triangle (0, a, b) of area A has A/12 (aaᵀ + bbᵀ + (a+b)(a+b)ᵀ).
+    """
     a, b = corners, np.roll(corners, -1, axis=0)
     area = 0.5 * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
     outer = np.einsum("ci,cj->cij", a, a) + np.einsum("ci,cj->cij", b, b) + np.einsum("ci,cj->cij", a + b, a + b)

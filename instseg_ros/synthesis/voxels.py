@@ -63,7 +63,8 @@ class VoxelsRecipe(Recipe):
     def describe(self) -> dict[str, Any]:
         config = {**asdict(self), "instances": list(self.instances)}
         classes = {name: list(edges) for name, edges in CLASSES.items()}
-        return {"kind": "voxels", **config, "voxel_size": VOXEL, "grid": list(GRID), "classes": classes, "revision": REVISION}
+        grid = {"voxel_size": VOXEL, "grid": list(GRID), "classes": classes}
+        return {"kind": "voxels", **config, **grid, "revision": REVISION}
 
     def start(self, root: Path) -> None:
         write_json(root / "classes.json", {str(k + 1): name for k, name in enumerate(CLASSES)})
@@ -73,8 +74,7 @@ class VoxelsRecipe(Recipe):
 
     def write(self, root: Path, unit: int) -> None:
         scene = self.build(unit)
-        arrays = {"semantic": scene.semantic, "instance": scene.instance, "object_class": scene.object_class, "centre": scene.centre}
-        write_atomic(self.path(root, unit), lambda path: np.savez_compressed(path, **arrays))
+        write_atomic(self.path(root, unit), lambda path: np.savez_compressed(path, **vars(scene)))
 
     def build(self, scene: int) -> VoxelScene:
         """Scene number ``scene``. Boxes that find no room after some tries are left out."""
