@@ -8,18 +8,25 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .resources import share_directory
+from .shared_memory import VARIABLE, fitting_profile, remove_dead_segments
+
+if TYPE_CHECKING:
+    from .bags import Topics
 
 GRACE = 8.0
 """Seconds that a node has to end by itself."""
 LAST_LINES = 12
+SEGMENTER, PLAYER, EVALUATOR = (f"instseg_ros.nodes.{name}" for name in ("segmenter", "bag_player", "evaluator"))
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a child before exec must not take locks
 
 
 class NodeProcesses:
@@ -33,16 +40,21 @@ class NodeProcesses:
 
     def __init__(self, log_dir: str | Path, domain_id: int | None = None) -> None:
         self.log_dir = Path(log_dir)
-        self.environment = node_environment(domain_id)
+        self.environment = node_environment(self.log_dir, domain_id)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._terminate: Any = None
 
     def __enter__(self) -> NodeProcesses:
+        if threading.current_thread() is threading.main_thread():
+            self._terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it unwinds, as Ctrl-C does
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._terminate is not None:
+            signal.signal(signal.SIGTERM, self._terminate)
 
     def start(
         self,
@@ -64,7 +76,7 @@ class NodeProcesses:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which then ends the nodes in order
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=_die_with_parent if _LIBC is not None else None,
             )
         return self._processes[name]
 
@@ -78,6 +90,10 @@ class NodeProcesses:
             status = process.poll()
             if status is not None and not (status == 0 and name in may_end):
                 raise InputError(self.obituary(name))
+
+    def ended(self, name: str) -> bool:
+        """Whether a node has ended."""
+        return self._processes[name].poll() is not None
 
     def obituary(self, name: str) -> str:
         """How a node ended, with the last lines that it wrote."""
@@ -108,12 +124,25 @@ class NodeProcesses:
             except subprocess.TimeoutExpired:
                 _signal(process, signal.SIGKILL)
                 process.wait()
+        if any(process.returncode < 0 for process in self._processes.values()):
+            remove_dead_segments()  # a process that was killed leaves its shared memory behind
 
 
-def node_environment(domain_id: int | None = None) -> dict[str, str]:
-    """This process' environment with room for images in shared memory, discovery on this machine only, and a ROS domain."""
+def camera_remappings(topics: Topics) -> dict[str, str]:
+    """The segmenter's inputs ← the topics of a bag, as bag_player publishes them (raw)."""
+    names = {"depth/image": topics.depth, "depth/camera_info": topics.info}
+    if topics.color is not None:
+        names["color/image"] = topics.color
+    return {name: topic.removesuffix("/compressedDepth").removesuffix("/compressed") for name, topic in names.items()}
+
+
+def node_environment(folder: str | Path, domain_id: int | None = None) -> dict[str, str]:
+    """This process' environment with room for images in shared memory, discovery on this machine only, and a ROS domain.
+
+    ``folder`` is for a DDS profile, where the shipped one does not fit this machine.
+    """
     environment = dict(os.environ)
-    environment.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(share_directory() / "config" / "fastdds_shm.xml"))
+    environment[VARIABLE] = str(fitting_profile(folder))
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     environment["PYTHONUNBUFFERED"] = "1"
     if domain_id is not None:
@@ -145,5 +174,4 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
 
 def _die_with_parent() -> None:
     """Runs in the child: if this process is killed, and cannot end its nodes, the kernel does (Linux)."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # type: ignore[union-attr]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import itertools
 import os
@@ -17,15 +16,18 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from instseg_ros.errors import InputError
+from instseg_ros.shared_memory import fitting_profile, remove_dead_segments
+
 ROOT = Path(__file__).resolve().parents[1]
 COMPAT = ROOT / "compat"
 STAND_INS = ("message_filters", "cv_bridge", "sensor_msgs_py")
-SHARED_MEMORY = Path("/dev/shm")
 
 if any(importlib.util.find_spec(name) is None for name in STAND_INS):
     sys.path.append(str(COMPAT))  # at the end: real packages win
-# Read once per process, when the first participant is made.
-os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_shm.xml"))
+with contextlib.suppress(InputError):  # no room in /dev/shm: the tests that need it will say so
+    # Read once per process, when the first participant is made.
+    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(fitting_profile())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 _domains = itertools.count()
@@ -131,15 +133,3 @@ def spawn(ros_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Chi
     killed = [child.kill() for child in children if child.process.poll() is None]
     if killed or any(child.process.returncode < 0 for child in children):
         remove_dead_segments()
-
-
-def remove_dead_segments() -> None:
-    """Remove the shared memory of Fast DDS processes that were killed: their lock files are no longer locked."""
-    for lock in SHARED_MEMORY.glob("fastdds_*_el"):
-        try:
-            with lock.open() as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                lock.with_name(lock.name.removesuffix("_el")).unlink(missing_ok=True)
-                lock.unlink(missing_ok=True)
-        except OSError:  # in use, or removed meanwhile
-            continue

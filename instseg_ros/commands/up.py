@@ -8,12 +8,11 @@ import os
 import sys
 
 from ..errors import InputError
-from ..resources import share_directory
+from ..shared_memory import VARIABLE, fitting_profile
 
 HELP = """Start the ROS 2 nodes in one process, with the parameters of config/bin_picking.yaml: what
 `ros2 launch instseg_ros bin_picking.launch.py` does, for machines without launch. Ctrl-C ends it."""
 EXAMPLE = "instseg up --source bag"
-DDS_PROFILE = "FASTDDS_DEFAULT_PROFILES_FILE"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +34,6 @@ def run(args: argparse.Namespace) -> None:
     words = [
         word for name in names if (value := getattr(args, name)) is not None for word in (f"--{name.replace('_', '-')}", value)
     ]
-    os.environ.setdefault(DDS_PROFILE, str(share_directory() / "config" / "fastdds_shm.xml"))
+    os.environ[VARIABLE] = str(fitting_profile())
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "instseg_ros.nodes.up", *words])

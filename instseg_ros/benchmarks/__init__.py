@@ -1,0 +1,70 @@
+"""Speed and memory on this machine, one module a kind: ``run(options: Options) -> dict``. Imported only when asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from dataclasses import dataclass
+
+from ..errors import InputError
+
+KINDS = {
+    "ros": "depth image published to masks received, through the node and DDS",
+    "segment": "segment() alone",
+    "soak": "resident memory of the node over 500 frames",
+    "clustering": "our clustering against scikit-learn's on the same predictions",
+    "synth": "complete simulated samples a minute",
+}
+"""Kind → what it measures; ``benchmarks/<kind>.py`` does it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every kind may use.
+
+    Attributes:
+        model: model directory or name, empty = the shipped default.
+        bag: frames to work on, empty = the bundled ones.
+        frames: how many, None = the kind's own default.
+        device: auto, cpu, cuda or cuda:N.
+        seed: of everything random.
+    """
+
+    model: str = ""
+    bag: str = ""
+    frames: int | None = None
+    device: str = "auto"
+    seed: int = 0
+
+
+def run(kind: str, options: Options) -> dict:
+    """Run one benchmark; the result names the machine."""
+    if kind not in KINDS:
+        raise InputError(f"unknown benchmark {kind!r}: choose {', '.join(KINDS)}")
+    result = importlib.import_module(f"{__name__}.{kind}").run(options)
+    return {"benchmark": kind} | result | {"machine": machine()}
+
+
+def machine() -> dict:
+    """What the figures were measured on, and how busy it was."""
+    import torch
+
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load_average_1min": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+        "system": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
