@@ -22,7 +22,7 @@ def shared(folder: str) -> list[tuple[str, list[str]]]:
 EXTRAS = {
     "ros": ["ros-rclpy[fastrtps]", "ros-sensor-msgs", "ros-diagnostic-msgs", "ros-visualization-msgs", "ros-std-srvs"],
     "train": ["pytorch-lightning>=2.6", "torchmetrics", "tqdm", "faster-coco-eval>=1.6", "numba", "trimesh"],
-    "synth": ["manifold3d", "trimesh", "numba", "coacd", "mujoco>=3.2", "tqdm"],
+    "synth": ["manifold3d", "trimesh", "numba", "coacd", "mujoco>=4.0", "tqdm"],
     "eval": ["faster-coco-eval>=1.6", "matplotlib", "scikit-image", "scikit-learn", "tqdm"],
     "test": ["hypothesis", "psutil", "pytest>=8,<8.4", "pytest-timeout", "embreex"],
 }

@@ -80,6 +80,17 @@ def test_losses_by_hand():
     assert losses["center"].item() == pytest.approx(np.log(2), abs=1e-6)
 
 
+@pytest.mark.parametrize(("balance", "expected"), [(0, (3 * 0.01 + 0.04) / 4), (1, (0.01 + 0.04) / 2)])
+def test_balance_goes_from_pixels_to_parts(balance, expected):
+    labels = torch.tensor([[[1, 1, 1, 2]]])
+    votes = torch.zeros(1, 3, 1, 4)
+    votes[0, 0, 0] = torch.tensor([0.01, 0.01, 0.01, 0.04])
+    losses = clusternet_losses(
+        flat_prediction(votes), labels, torch.zeros_like(labels), torch.zeros(1, 3, 1, 4), torch.zeros(2, 3), torch.ones(2), balance=balance
+    )
+    assert losses["feature"].item() == pytest.approx(expected, abs=1e-5)
+
+
 def test_paper_weights_and_schedule():
     ones = {name: torch.tensor(1.0) for name in ("semantic", "center", "feature", "radius", "variance", "violation")}
     assert total_loss(ones, LossConfig(), 4).item() == 1 + 1 + 100 * (1 + 10) + 1 + 1

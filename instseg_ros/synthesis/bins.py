@@ -18,7 +18,7 @@ from ..files import read_json
 from .camera import PRESETS, sample_camera
 from .part import Part
 from .parts import PARTS, load_part
-from .physics import Bin, Settled, default_bin, drop
+from .physics import Bin, Settled, default_bin, drop, pile_height
 from .render import Rendering, render
 from .runner import Recipe, check
 from .sensor import SensorParams, add_noise
@@ -133,13 +133,17 @@ class BinsRecipe(Recipe):
         table = self.part_table()
         return table[scene % len(table)]
 
+    def _given_bin(self, part: Part, n: int) -> Bin:
+        half_x, half_y = self.bin
+        return Bin(half_x, half_y, wall_height=max(1.75 * part.diameter, 1.1 * pile_height(part, n, 4 * half_x * half_y)))
+
     def settle(self, scene: int) -> tuple[Settled, int]:
         """Pile number ``scene`` at rest, and the number of attempts that were rejected before."""
         _, part = self.part_of(scene)
         for attempt in range(ATTEMPTS):
             rng = np.random.default_rng(self.entropy(scene, attempt))
             n = int(rng.integers(self.instances[0], self.instances[1] + 1))
-            bin = default_bin(part, n, rng) if self.bin is None else Bin(*self.bin, wall_height=1.75 * part.diameter)
+            bin = default_bin(part, n, rng) if self.bin is None else self._given_bin(part, n)
             settled = drop(part, n, bin, rng)
             if settled is not None:
                 return settled, attempt

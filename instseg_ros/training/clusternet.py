@@ -26,6 +26,8 @@ class LossConfig:
         semantic, center: λs (λm in section IV-D) and λcen. pixel: λp. feature, radius: λxi and λB inside Lp.
         variance, violation: λvar and λvio until ``boost_epoch``, ``boosted`` from then on.
         violation_range: λv, in units of the ground-truth radius B.
+        balance: 0 weighs every part pixel alike, as in the paper; 1 every part; in between, hidden parts with few visible
+            pixels count more than their pixels do.
     """
 
     semantic: float = 1.0
@@ -38,10 +40,19 @@ class LossConfig:
     boosted: float = 100.0
     boost_epoch: int = 5
     violation_range: float = 0.2
+    balance: float = 0.0
 
 
 def clusternet_losses(
-    prediction: Prediction, labels: Tensor, center: Tensor, points: Tensor, features: Tensor, radius: Tensor, *, violation_range: float
+    prediction: Prediction,
+    labels: Tensor,
+    center: Tensor,
+    points: Tensor,
+    features: Tensor,
+    radius: Tensor,
+    *,
+    violation_range: float = 0.2,
+    balance: float = 0.0,
 ) -> dict[str, Tensor]:
     """The five losses of Eq. 3, unweighted. All but ``semantic`` look at ground-truth part pixels only.
 
@@ -52,6 +63,7 @@ def clusternet_losses(
         labels: (B, H, W) int64, 0 = background, k = row k − 1 of ``features``.
         center: (B, H, W) int64, 1 = centroid candidate. points: (B, 3, H, W) m.
         features: (N, D) m, ξ of the parts. radius: (N,) m, B of the parts.
+        violation_range, balance: see :class:`LossConfig`.
 
     Returns:
         scalars semantic, center, feature, radius, variance, violation.
@@ -70,15 +82,17 @@ def clusternet_losses(
     error = _norm(xi_hat - features[row])
     count = torch.bincount(row, minlength=len(features))
     seen = count > 0
+    weight = count.clamp_min(1).to(exact).pow(-balance)[row]
+    weight = weight / weight.sum()
     mean = torch.zeros_like(features).index_add(0, row, xi_hat) / count.clamp_min(1)[:, None]
     spread = torch.zeros_like(radius).index_add(0, row, _norm(xi_hat - mean[row])) / count.clamp_min(1)
     outside = error > violation_range * radius[row]
     return losses | {
         "center": F.cross_entropy(prediction.center.permute(0, 2, 3, 1)[part].to(exact), center[part]),
-        "feature": error.mean(),
-        "radius": (prediction.radius[:, 0][part].to(exact) - radius[row]).abs().mean(),
+        "feature": (weight * error).sum(),
+        "radius": (weight * (prediction.radius[:, 0][part].to(exact) - radius[row]).abs()).sum(),
         "variance": spread[seen].mean(),
-        "violation": (error * outside).mean(),
+        "violation": (weight * error * outside).sum(),
     }
 
 
@@ -142,7 +156,7 @@ class ClusterNetModule(pl.LightningModule):
         prediction = self.network(batch["images"])
         losses = clusternet_losses(
             prediction, batch["labels"], batch["center"], batch["points"], batch["features"], batch["radius"],
-            violation_range=self.loss.violation_range,
+            violation_range=self.loss.violation_range, balance=self.loss.balance,
         )
         total = total_loss(losses, self.loss, self.current_epoch)
         size = batch["labels"].shape[0]

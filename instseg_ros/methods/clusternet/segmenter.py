@@ -170,7 +170,7 @@ class ClusterNetSegmenter(Segmenter):
         seedness = mean(votes.probability.square()) / mean(votes.probability).clamp_min(1e-6)
         centroid = mean(votes.centroid)
         spread = mean((votes.centroid - centroid[labels]).square().sum(1)).sqrt()
-        score = seedness * mean(votes.confidence) * torch.exp(-spread / mean(votes.radius))
+        score = seedness * mean(votes.confidence) * torch.exp(-spread / mean(votes.radius).clamp_min(self.thresholds.min_radius))
         table = {"score": score.clamp(0, 1), "centroid": centroid}
         if votes.moments is not None:
             table["covariance"] = _square(mean(votes.moments))
