@@ -13,7 +13,6 @@ from instseg_ros.clouds import instance_table, instances_from
 from instseg_ros.geometry import deproject, depth_order, label_moments
 from instseg_ros.instances import Instances
 from instseg_ros.methods import Segmenter
-from instseg_ros.processes import parameter_arguments
 
 pytest.importorskip("rosbags", reason="needs the package rosbags")
 pytest.importorskip("faster_coco_eval", reason="needs the package faster-coco-eval")
@@ -132,32 +131,39 @@ def test_the_nodes_publish_the_same_table():
     assert answers.INSTANCE_DTYPE == INSTANCE_DTYPE
 
 
-def test_nodes_over_dds_give_the_scores_of_the_replay(spawn, tmp_path):
-    """Two real processes and the evaluator: the same bag and model, online and offline."""
+def test_the_demo_over_dds_gives_the_scores_of_the_replay(spawn, tmp_path):
+    """What `make demo` runs: three processes, each frame answered once; the same bag and model, online and offline."""
     pytest.importorskip("rclpy", reason="needs ROS 2")
-    from instseg_ros.bags import topics as names
     from instseg_ros.methods.classical.segmenter import write_classical_model
 
     write_classical_model(tmp_path / "model")
-    bag, out = write_bag(tmp_path / "bag", 6), tmp_path / "out"
-    file = tmp_path / "offline.json"
+    bag, out, file = write_bag(tmp_path / "bag", 6, jpeg=True), tmp_path / "out", tmp_path / "offline.json"
+    demo = spawn("instseg_ros.nodes.demo", "--bag", bag, "--model", tmp_path / "model", "--out", out)
     assert cli.main(["replay", str(bag), "--model", str(tmp_path / "model"), "--json", str(file)]) == 0
-    remap = {"depth/image": names.DEPTH, "depth/camera_info": names.INFO, "color/image": names.COLOR}
-    remappings = [word for old, new in remap.items() for word in ("-r", f"{old}:={new}")]
-    model = parameter_arguments({"model": str(tmp_path / "model"), "use_sim_time": True})
-    segmenter = spawn("instseg_ros.nodes.segmenter", "--ros-args", *model, *remappings)
-    evaluator = spawn("instseg_ros.nodes.evaluator", "--ros-args", *parameter_arguments({"out": str(out)}))
-    answers = ["/instseg/masks", "/evaluator/scored"]
-    options = parameter_arguments({"bag": str(bag), "lockstep": True, "answers": answers, "subscribers": 2})
-    player = spawn("instseg_ros.nodes.bag_player", "--ros-args", *options)
-    assert player.wait() == 0, player.output + segmenter.output
-    assert evaluator.wait() == 0, evaluator.output
-    assert segmenter.stop() == 0, segmenter.output
+    assert demo.wait(120) == 0, demo.output
     online, offline = json.loads((out / "metrics.json").read_text()), json.loads(file.read_text())
-    assert online["frames"]["answered"] == offline["frames"]["segmented"] == 6
+    frames = {key: online["frames"][key] for key in ("seen", "answered", "scored", "unanswered", "duplicates")}
+    assert frames == {"seen": 6, "answered": 6, "scored": 6, "unanswered": 0, "duplicates": 0}
     for result in (online, offline):
         for scores in result["per_image"]:
             del scores["seconds"]
     assert online["per_image"] == offline["per_image"]
     for key in ("AP", "AP50", "AR100", "mIoU", "count_accuracy", "centroid_mm_median"):
         assert online[key] == pytest.approx(offline[key], rel=1e-5), key
+    assert sorted(path.name for path in out.iterdir()) == ["0001.png", "0006.png", "logs", "metrics.json"]
+    for text in ("bag_player → segmenter → evaluator", "6 answered", "mIoU", "latency", "what next"):
+        assert text in demo.output
+
+
+@pytest.mark.parametrize(("option", "text"), [("--model", "demo: model directory"), ("--bag", "demo: ")])
+def test_a_demo_without_model_or_bag_is_one_line(tmp_path, capsys, option, text):
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    from instseg_ros.methods.classical.segmenter import write_classical_model
+    from instseg_ros.nodes import demo
+
+    write_classical_model(tmp_path / "model")
+    options = {"--model": str(tmp_path / "model"), "--bag": str(tmp_path / "bag"), "--out": str(tmp_path / "out")}
+    options[option] = str(tmp_path / "absent")
+    assert demo.main([word for pair in options.items() for word in pair]) == 2
+    error = capsys.readouterr().err
+    assert text in error and "absent" in error and error.count("\n") == 1

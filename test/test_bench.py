@@ -1,0 +1,78 @@
+"""``instseg bench``: the figures' keys and meaning; the figures themselves are no test's business."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from bag_scenes import write_bag
+
+from instseg_ros import cli
+from instseg_ros.methods.classical.segmenter import write_classical_model
+
+pytest.importorskip("rosbags", reason="needs the package rosbags")
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """Options with a model and a bag of three frames."""
+    folder = tmp_path_factory.mktemp("bench")
+    write_classical_model(folder / "model")
+    return ["--model", str(folder / "model"), "--bag", str(write_bag(folder / "bag", 3))]
+
+
+def bench(kind, material, tmp_path, frames):
+    file = tmp_path / "result.json"
+    assert cli.main(["bench", kind, *material, "--frames", str(frames), "--json", str(file)]) == 0
+    return json.loads(file.read_text())
+
+
+def test_segment(material, tmp_path, capsys):
+    result = bench("segment", material, tmp_path, 4)
+    assert result["segment"]["count"] == result["frames"] == 4 and result["segment_ms"] == result["segment"]["median"] > 0
+    assert result["size"] == [48, 64] and result["machine"]["cores"] >= 1
+    assert "segment_ms" in capsys.readouterr().out
+
+
+def test_ros(material, tmp_path, ros_env, monkeypatch):
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    for name in ("ROS_DOMAIN_ID", "PYTHONPATH", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, ros_env[name])
+    result = bench("ros", material, tmp_path, 22)
+    assert result["frames"] == 24 - 10 and result["unanswered"] == 0  # whole passes, without those for warming up
+    assert result["end_to_end_ms"] == result["end_to_end"]["median"]
+    assert result["ros_share_ms"] == pytest.approx(result["end_to_end_ms"] - result["segment_ms"], abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "frames", "text"),
+    [("ros", "10", "--frames must be above 10"), ("soak", "99", "--frames must be at least 100"), ("segment", "0", "at least 1")],
+)
+def test_too_few_frames(material, capsys, kind, frames, text):
+    assert cli.main(["bench", kind, *material, "--frames", frames]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_soak_compares_memory_after_50_frames_with_the_end(monkeypatch):
+    from instseg_ros.benchmarks import Options, nodes, soak
+
+    answered = np.arange(200) * 0.1
+    clock = iter(np.arange(0, 20, 0.1))
+    # 30 MB while loading and warming up, then 100 MB that grow by 1 %.
+    memory = iter(np.where(np.arange(200) < 40, 30, np.linspace(99.7, 101, 200)) * 2**20)
+
+    def play(options, frames, watch):
+        for _ in range(200):
+            watch(7)
+        report = {"answered_at_s": answered.tolist(), "segmenter": {}, "unanswered": 0}
+        return nodes.Run(report, 20, (48, 64))
+
+    monkeypatch.setattr(soak, "play", play)
+    monkeypatch.setattr(soak, "resident_bytes", lambda pid: next(memory))
+    monkeypatch.setattr(soak.time, "monotonic", lambda: next(clock))
+    result = soak.run(Options(frames=200))
+    assert result["rss_mb_after_50"] == pytest.approx(100.1, abs=0.1)
+    assert result["rss_mb_end"] == pytest.approx(100.9, abs=0.1)
+    assert result["growth_percent"] == pytest.approx(0.8, abs=0.15)
+    assert result["frames"] == 200 and result["seconds"] == 19.9
