@@ -57,13 +57,14 @@ def draw_overlay(
             f"the background must be uint8 RGB of shape {(*labels.shape, 3)}, got {background.dtype} of {background.shape}"
         )
     n = int(labels.max(initial=0))
-    color = label_colors(n)[labels]
-    picture = cv2.addWeighted(background, 1 - alpha, color, alpha, 0)
-    np.copyto(picture, background, where=(labels == 0)[..., None])
+    color = label_colors(n).take(labels, 0)
+    picture = np.array(background, order="C")  # a copy that OpenCV can write to, also of a view with channels swapped
+    background = np.ascontiguousarray(background)
+    cv2.copyTo(cv2.addWeighted(background, 1 - alpha, color, alpha, 0), (labels > 0).astype(np.uint8), picture)
     if outline:
-        np.copyto(picture, color, where=outlines(labels)[..., None])
+        cv2.copyTo(color, outlines(labels).astype(np.uint8), picture)
     if ids:
-        _write_ids(picture, labels, n)
+        _write_ids(picture, labels)
     return picture
 
 
@@ -95,17 +96,17 @@ def colorize_depth(
     return picture
 
 
-def _write_ids(picture: np.ndarray, labels: np.ndarray, n: int) -> None:
+def _write_ids(picture: np.ndarray, labels: np.ndarray) -> None:
     """White numbers with a black rim, at the pixel of each label that is nearest to its mean (a ring's middle is empty)."""
-    rows, cols = np.nonzero(labels)
-    index = labels[rows, cols].astype(np.int64)
-    count = np.maximum(np.bincount(index, minlength=n + 1), 1)
-    middle_row = np.bincount(index, rows, n + 1) / count
-    middle_col = np.bincount(index, cols, n + 1) / count
-    distance = (rows - middle_row[index]) ** 2 + (cols - middle_col[index]) ** 2
-    order = np.lexsort((distance, index))
-    ids, first = np.unique(index[order], return_index=True)
-    for label, at in zip(ids, order[first]):
+    flat = labels.reshape(-1)
+    pixels = np.flatnonzero(flat)
+    pixels = pixels[np.argsort(flat[pixels], kind="stable")]  # label by label
+    ids, first, count = np.unique(flat[pixels], return_index=True, return_counts=True)
+    rows, cols = np.divmod(pixels, labels.shape[1])
+    middle = [np.add.reduceat(axis, first) / count for axis in (rows, cols)]
+    distance = (rows - np.repeat(middle[0], count)) ** 2 + (cols - np.repeat(middle[1], count)) ** 2
+    for label, start, size in zip(ids, first, count):
+        at = start + int(np.argmin(distance[start : start + size]))
         text = str(label)
         (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
         origin = int(cols[at] - width / 2), int(rows[at] + height / 2)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 import traceback
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rclpy.node import Node
 
 from ..errors import InputError
 from ..instances import Instances
-from ..methods import Segmenter
 from .complaints import Complaints
 from .intake import Arrival
 from .messages import BadFrame, frame_from_messages
 from .outputs import Outputs
 from .parameters import Parameters
 from .statistics import Statistics
+
+if TYPE_CHECKING:
+    from ..methods import Segmenter
 
 CLOCKS_DISAGREE = 60.0
 """Seconds. A frame older than this was not delayed: its publisher has another clock (a bag, say)."""

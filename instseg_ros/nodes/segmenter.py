@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, TimeoutError
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -17,7 +17,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_srvs.srv import SetBool, Trigger
 
 from ..errors import InputError
-from ..methods import Segmenter, load_segmenter
 from ..resources import find_model
 from . import parameters, runner
 from .complaints import Complaints
@@ -30,13 +29,21 @@ from .statistics import Statistics
 from .watchdog import Watchdog
 from .worker import NewestFirst
 
+if TYPE_CHECKING:
+    from ..methods import Segmenter
+
 NAME = "instseg"
 CHECK_PERIOD = 1.0
 """Seconds between looks of the watchdog, and between diagnostics."""
 SERVICE_TIMEOUT = 30.0
 """Seconds that ``~/segment`` waits for its answer."""
 
-Load = Callable[[Path, str], Segmenter]
+
+def load_segmenter(directory: Path, device: str) -> Segmenter:
+    """Model directory and device → segmenter."""
+    from .. import methods  # here, because torch takes seconds in which the node should already say what it does
+
+    return methods.load_segmenter(directory, device)
 
 
 class SegmenterNode(LifecycleNode):
@@ -50,7 +57,7 @@ class SegmenterNode(LifecycleNode):
         options: passed on to ``LifecycleNode``.
     """
 
-    def __init__(self, load: Load = load_segmenter, **options: Any) -> None:
+    def __init__(self, load: Callable[[Path, str], Segmenter] = load_segmenter, **options: Any) -> None:
         super().__init__(NAME, **options)
         self._load = load
         self.declare_parameter(
