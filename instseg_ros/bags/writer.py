@@ -18,8 +18,8 @@ from ..frame import Frame
 from . import topics as names
 from .reader import typestore
 
-ZSTD_LEVEL = 19
-"""A bag is written once and carried about often; level 19 makes depth a fifth smaller than the usual 3."""
+ZSTD_LEVEL = 6
+"""Depth becomes a seventh smaller than at the usual 3, for 6 ms a frame (640x480); 19 would cost 240 ms for a further fifth."""
 JPEG_QUALITY = 90
 
 
