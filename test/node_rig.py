@@ -17,10 +17,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from instseg_ros.nodes.messages import frame_to_messages, stamp_ns
+from instseg_ros.nodes.runner import spin_until
 from instseg_ros.nodes.segmenter import SegmenterNode
 
 TYPES = {
@@ -41,31 +41,39 @@ class Client(Node):
 
     Attributes:
         heard: topic → messages, in order.
+        peer: the node, where it runs in this process.
     """
 
     def __init__(self, context: object, node: str = "/instseg", inputs: dict[str, type] | None = None) -> None:
         super().__init__("client", context=context)
+        self.peer: SegmenterNode | None = None
         self.heard: dict[str, list[Any]] = defaultdict(list)
         self._node = node
         self._inputs = {n: self.create_publisher(t, n, QoSProfile(depth=10)) for n, t in (inputs or INPUTS).items()}
         self.create_subscription(DiagnosticArray, "/diagnostics", self.heard["diagnostics"].append, 10)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=spin_until, args=(self._executor, self._stop), daemon=True)
         self._thread.start()
 
     def hear(self, *topics: str) -> None:
-        """Subscribe to answers and wait for the connection."""
+        """Subscribe to answers and wait until both sides know of the connection."""
         for topic in topics:
             subscription = self.create_subscription(TYPES[topic], f"{self._node}/{topic}", self.heard[topic].append, 10)
-            wait_until(lambda: self.count_publishers(subscription.topic_name) > 0, f"a publisher of {topic}")
-        time.sleep(0.3)  # the other side may learn of the connection a little later
+            wait_until(lambda: _publishers(self, subscription) > 0, f"a publisher of {topic}")
+            if self.peer is not None:
+                (publisher,) = (p for output, p in self.peer._outputs._publishers if output.topic == topic)
+                wait_until(lambda: publisher.get_subscription_count() > 0, f"the node to know that {topic} is heard")
 
     def connect(self, *names: str) -> None:
-        """Wait until somebody subscribes to these inputs."""
+        """Wait until somebody subscribes to these inputs, and both sides know of the connection."""
         for name in names or ("depth/image", "depth/camera_info"):
-            wait_until(lambda: self._inputs[name].get_subscription_count() > 0, f"a subscriber of {name}")
-        time.sleep(0.3)
+            publisher = self._inputs[name]
+            wait_until(lambda: publisher.get_subscription_count() > 0, f"a subscriber of {name}")
+            if self.peer is not None:
+                (there,) = (s.sub for s in self.peer._intake._subscribers if s.sub.topic_name == publisher.topic_name)
+                wait_until(lambda: _publishers(self.peer, there) > 0, f"the node to know of {name}")
 
     def send(self, depth: Any, info: CameraInfo | None = None, color: Any = None, depth_topic: str = "depth/image") -> None:
         """Publish one set of messages."""
@@ -77,6 +85,22 @@ class Client(Node):
         """Publish a frame. Returns its stamp in nanoseconds."""
         self.send(*frame_to_messages(frame))
         return frame.stamp_ns
+
+    def ask(self, make_frame: Callable[[int], Any], topic: str = "masks") -> Any:
+        """Send frames (of the stamp that ``make_frame`` is given), one a second, until one is answered: the first may be lost
+        while a node in another process does not yet know of this one. Returns the answer."""
+        before = len(self.heard[topic])
+        sent = 0.0
+
+        def answered() -> bool:
+            nonlocal sent
+            if time.monotonic() - sent > 1.0:
+                sent = time.monotonic()
+                self.send_frame(make_frame(time.time_ns()))
+            return len(self.heard[topic]) > before
+
+        wait_until(answered, f"an answer on {topic}")
+        return self.heard[topic][-1]
 
     def wait_for(self, topic: str, count: int = 1) -> Any:
         """The ``count``-th message of a topic, waiting for it."""
@@ -117,8 +141,9 @@ class Client(Node):
 
     def end(self) -> None:
         """Stop spinning."""
-        self._executor.shutdown()
+        self._stop.set()
         self._thread.join(10)
+        self._executor.shutdown()
         self.destroy_node()
 
 
@@ -141,27 +166,30 @@ class Rig:
         overrides = [Parameter(name, value=value) for name, value in {"autostart": start, **parameters}.items()]
         self.client = Client(other, inputs=inputs)
         self.node = SegmenterNode(load=load, context=context, parameter_overrides=overrides)
+        self.client.peer = self.node
         self._executor = MultiThreadedExecutor(num_threads=4, context=context)
         self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=spin_until, args=(self._executor, self._stop), daemon=True)
         self._thread.start()
         self.started = self.node.start()
 
     def end(self) -> None:
         """Take both down."""
+        self._stop.set()
+        self._thread.join(10)
         self.node.close()
         self._executor.shutdown()
-        self._thread.join(10)
         self.node.destroy_node()
         self.client.end()
         self._contexts.close()
 
 
-def header(seconds: float, frame_id: str = "camera_color_optical_frame") -> Header:
-    """A header with a stamp of so many seconds."""
-    found = Header(frame_id=frame_id)
-    found.stamp.sec, found.stamp.nanosec = divmod(round(seconds * 1e9), 10**9)
-    return found
+def _publishers(node: Node, subscription: Any) -> int:
+    """Publishers that a subscription is connected to; before Iron rclpy knows those of the graph only."""
+    if hasattr(subscription, "get_publisher_count"):
+        return subscription.get_publisher_count()
+    return node.count_publishers(subscription.topic_name)
 
 
 def wait_until(holds: Callable[[], bool], what: str | Callable[[], str], timeout: float = PATIENCE) -> None:

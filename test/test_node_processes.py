@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not on the path")
 
 from conftest import ROOT  # noqa: E402
-from node_rig import Client, wait_until  # noqa: E402
+from node_rig import Client  # noqa: E402
 from ros_scenes import boxes  # noqa: E402
 
 from instseg_ros.methods.classical.segmenter import write_classical_model  # noqa: E402
-from instseg_ros.nodes.messages import labels_from_message  # noqa: E402
+from instseg_ros.nodes.messages import labels_from_message, stamp_ns  # noqa: E402
 
 SEGMENTER = "instseg_ros.nodes.segmenter"
 RUNNING = "segmenting what arrives on"
@@ -55,11 +55,10 @@ def test_a_bin_of_boxes_is_segmented_across_processes_until_the_signal(spawn, cl
     node = spawn(SEGMENTER, *parameter(model=model))
     node.wait_for(RUNNING)
     client.hear("masks", "instances")
-    client.connect()
-    frame, truth = boxes(stamp_ns=time.time_ns())
-    found = labels_from_message(client.wait_for_stamp(client.send_frame(frame)))[0]
-    assert min(matched(found, truth)) > 0.8
-    assert client.wait_for("instances").width == found.max() == 6
+    answer = client.ask(lambda stamp: boxes(stamp_ns=stamp)[0])
+    found = labels_from_message(answer)[0]
+    assert min(matched(found, boxes()[1])) > 0.8
+    assert client.wait_for_stamp(stamp_ns(answer.header), "instances").width == found.max() == 6
     node.send(signal.SIGINT)
     node.send(signal.SIGINT)
     assert node.wait() == 0
@@ -81,16 +80,9 @@ def test_a_killed_node_is_replaced_by_the_next(spawn, client, model):
     for attempt in range(2):
         node = spawn(SEGMENTER, *parameter(model=model))
         node.wait_for(RUNNING)
-        client.heard["masks"].clear()
         if attempt == 0:
             client.hear("masks")
-
-        def answered():
-            client.send_frame(boxes(stamp_ns=time.time_ns())[0])
-            time.sleep(0.2)
-            return client.heard["masks"]
-
-        wait_until(answered, "an answer")
+        client.ask(lambda stamp: boxes(stamp_ns=stamp)[0])
         node.kill()
 
 

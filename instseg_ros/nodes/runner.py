@@ -12,13 +12,15 @@ from typing import Protocol
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import Executor, MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from ..errors import InputError
 
 THREADS = 4
 """Intake, timers, a service that waits for its answer, and one for parameters and lifecycle."""
+STOP_PERIOD = 0.1
+"""Seconds after which an idle executor looks whether it should stop."""
 PATIENCE = 4
 """A process that does not end in time is ended by this signal."""
 
@@ -72,24 +74,29 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
         status = _refuse(error)
     finally:
         stop.set()
+        if spinner.is_alive():
+            spinner.join()
         for node in nodes:
             node.close()
         executor.shutdown(timeout_sec=5.0)
-        if spinner.is_alive():
-            spinner.join(5.0)
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
     return status or _failure(spinner)
 
 
-def _spin(executor: MultiThreadedExecutor, stop: threading.Event) -> None:
+def spin_until(executor: Executor, stop: threading.Event) -> None:
+    """Spin until ``stop`` is set; after that the executor may be shut down, which pulls the rug from under a ``spin``."""
+    while not stop.is_set() and executor.context.ok():
+        executor.spin_once(timeout_sec=STOP_PERIOD)
+
+
+def _spin(executor: Executor, stop: threading.Event) -> None:
     try:
-        executor.spin()
+        spin_until(executor, stop)
     except Exception:
-        if not stop.is_set():  # at the end, entities vanish while they are waited for
-            traceback.print_exc()
-            threading.current_thread().failed = True  # type: ignore[attr-defined]
+        traceback.print_exc()
+        threading.current_thread().failed = True  # type: ignore[attr-defined]
     finally:
         stop.set()
 
