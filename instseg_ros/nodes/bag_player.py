@@ -9,30 +9,24 @@ State on ``~/state`` (diagnostic_msgs/DiagnosticStatus, latched): waiting, playi
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rosgraph_msgs.msg import Clock
 
 from ..bags import Bag, Bundle, Message, bundles, find_topics
-from ..bags.decompress import raw_image, raw_topic
 from ..bags.reader import header_stamp
-from ..bags.topics import IMAGE, TRUTH_PARTS
 from ..errors import InputError
 from ..files import write_json
 from ..resources import find_bag
 from . import runner
+from .bag_output import LATCHED, RELIABLE, BagOutput
+from .connections import SETTLE, Connections
 from .lockstep import Answers
 
 PARAMETERS: dict[str, tuple[Any, str]] = {
@@ -52,22 +46,6 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "color_topic": ("", "Color topic in the bag, empty = found by name and type."),
     "report": ("", "File for a JSON report of every frame's latency, empty = none."),
 }
-RELIABLE = QoSProfile(
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.VOLATILE,
-    history=HistoryPolicy.KEEP_LAST,
-    depth=10,
-)
-LATCHED = QoSProfile(
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    history=HistoryPolicy.KEEP_LAST,
-    depth=10,
-)
-LATCHED_TOPICS = {TRUTH_PARTS, "/tf_static", "/robot_description"}
-SETTLE = 1.0
-"""Seconds: discovery tells the two sides of a connection about each other at slightly different times, and nobody can see
-whether the other side knows."""
 CLOCK_PERIOD = 0.01
 """Seconds between two messages on /clock in timed playing."""
 DIAGNOSTICS_WAIT = 3.0
@@ -88,11 +66,7 @@ class BagPlayerNode(Node):
         self.answered_at: list[float] = []
         self.answers = Answers(self.wanted["answers"] if self.wanted["lockstep"] else [])
         self._state = self.create_publisher(DiagnosticStatus, "~/state", LATCHED)
-        self._clock = self.create_publisher(Clock, "/clock", RELIABLE) if self.wanted["clock"] else None
-        self._out: dict[str, Publisher] = {}
-        self._raw: dict[str, str] = {}
         self._diagnostics: dict[str, str] = {}
-        self._bag: Bag | None = None
         self._stop = threading.Event()
 
     def _check(self) -> None:
@@ -108,25 +82,12 @@ class BagPlayerNode(Node):
     def start(self) -> bool:
         """Open the bag and offer its topics. InputError for a bag that cannot be played."""
         wanted = self.wanted
-        self._bag = bag = Bag(find_bag(wanted["bag"]))
+        self._bag = Bag(find_bag(wanted["bag"]))
         self.topics = find_topics(
-            bag, depth=wanted["depth_topic"], info=wanted["info_topic"], color=wanted["color_topic"] or None
+            self._bag, depth=wanted["depth_topic"], info=wanted["info_topic"], color=wanted["color_topic"] or None
         )
-        self.frames = bag.counts[self.topics.depth]
-        for topic, type_name in bag.types.items():
-            if topic == "/clock":
-                continue  # two clocks would fight
-            message_type = _message_type(type_name)
-            if message_type is None:
-                if topic in self.topics.names():
-                    raise InputError(f"{topic} needs the package of {type_name}, which is not installed")
-                self.get_logger().warning(f"{topic} is not played: {type_name} is not installed here")
-                continue
-            self._out[topic] = self.create_publisher(message_type, topic, LATCHED if topic in LATCHED_TOPICS else RELIABLE)
-            raw = raw_topic(bag, topic) if wanted["decompress"] else None
-            if raw is not None:
-                self._raw[topic] = raw
-                self._out[raw] = self.create_publisher(_message_type(IMAGE), raw, RELIABLE)
+        self.frames = self._bag.counts[self.topics.depth]
+        self._output = BagOutput(self, self._bag, self.topics, decompress=wanted["decompress"], clock=wanted["clock"])
         if wanted["report"]:
             self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
         self._announce("waiting")
@@ -134,13 +95,24 @@ class BagPlayerNode(Node):
 
     def close(self) -> None:
         """Close the bag."""
-        if self._bag is not None:
+        if hasattr(self, "_bag"):
             self._bag.close()
+
+    def _connections(self) -> Connections:
+        wanted = self.wanted
+        return Connections(
+            self,
+            self._output,
+            answers=self.answers.topics,
+            on_answer=lambda topic, data: self.answers.answer(topic, header_stamp(data)),
+            subscribers=wanted["subscribers"],
+            patience=wanted["wait_for_subscribers"],
+        )
 
     def work(self, stop: threading.Event) -> int:
         """Play. Returns the exit status: 0 = every frame was played, and answered in lockstep; 1 = not."""
         self._stop = stop
-        if not self._ready():
+        if not self._connections().wait(stop):
             return 0
         self._announce("playing")
         begin = time.monotonic()
@@ -159,99 +131,39 @@ class BagPlayerNode(Node):
         stop.wait(SETTLE)  # let the state reach its readers before it is taken back
         return int(self.unanswered > 0)
 
-    def _ready(self) -> bool:
-        """Wait until those who should hear the first frame do; False when the process is told to end."""
-        patience = self.wanted["wait_for_subscribers"]
-        limit = time.monotonic() + patience
-        if self.wanted["lockstep"]:
-            self._listen(limit)
-        since: float | None = None
-        while patience > 0 and not self._stop.is_set():
-            missing, now = self._missing() or self._unconnected(), time.monotonic()
-            since = None if missing else (since or now)
-            if since is not None and now - since >= SETTLE:
-                break
-            if now > limit and missing:
-                if self.wanted["lockstep"] and self._missing():
-                    raise InputError(f"after {patience:g} s {missing}: start the segmenter, or raise wait_for_subscribers")
-                self.get_logger().warning(f"after {patience:g} s {missing}: playing all the same")
-                break
-            self._stop.wait(0.05)
-        return not self._stop.is_set()
-
-    def _listen(self, limit: float) -> None:
-        """Subscribe to the answers, whose types are known once somebody offers them."""
-        left = list(self.answers.topics)
-        while left and not self._stop.is_set():
-            types = dict(self.get_topic_names_and_types())
-            for topic in [topic for topic in left if topic in types]:
-                message_type = _message_type(types[topic][0])
-                if message_type is None:
-                    raise InputError(f"answers: {topic} is a {types[topic][0]}, which is not installed")
-                # Latched answers are taken as such: the first one may come before the connection is complete.
-                offered = {info.qos_profile.durability for info in self.get_publishers_info_by_topic(topic)}
-                qos = LATCHED if offered == {DurabilityPolicy.TRANSIENT_LOCAL} else RELIABLE
-                self.create_subscription(message_type, topic, partial(self._on_answer, topic), qos, raw=True)
-                left.remove(topic)
-            if left and self.wanted["wait_for_subscribers"] > 0 and time.monotonic() > limit:
-                raise InputError(
-                    f"after {self.wanted['wait_for_subscribers']:g} s nobody publishes {', '.join(left)}: start the segmenter, "
-                    "or raise wait_for_subscribers"
-                )
-            self._stop.wait(0.05)
-
-    def _missing(self) -> str:
-        """What is still missing, in words; empty when all are there."""
-        heard = self._out[self.topics.depth].get_subscription_count()
-        if (raw := self._raw.get(self.topics.depth)) is not None:
-            heard += self._out[raw].get_subscription_count()
-        if heard < self.wanted["subscribers"]:
-            return f"{self.topics.depth} has {heard} of {self.wanted['subscribers']} subscribers"
-        silent = [topic for topic in self.answers.topics if not self.count_publishers(topic)]
-        return f"nobody publishes {', '.join(silent)}" if silent else ""
-
-    def _unconnected(self) -> str:
-        """Subscribers that are known but not connected yet, in words; empty when there are none."""
-        for topic, publisher in self._out.items():
-            if publisher.get_subscription_count() < self.count_subscribers(topic):
-                return f"{topic} is not connected to all of its subscribers (does their QoS fit reliable, volatile?)"
-        return ""
-
     # ------------------------------------------------------------------------------------------------ playing
 
     def _play_timed(self) -> None:
-        assert self._bag is not None
         rate = self.wanted["rate"]
         begin, first = time.monotonic(), None
         for message in self._bag.messages():
             first = message.log_ns if first is None else first
             due = begin + (message.log_ns - first) * 1e-9 / rate
             while (left := due - time.monotonic()) > 0 and not self._stop.is_set():
-                self._publish_clock(message.log_ns - round(left * rate * 1e9))
+                self._output.tell_time(message.log_ns - round(left * rate * 1e9))
                 self._stop.wait(min(left, CLOCK_PERIOD))
             if self._stop.is_set():
                 return
-            self._publish_clock(message.log_ns)
-            self._send(message)
+            self._output.tell_time(message.log_ns)
+            self._output.send(message)
             if message.topic == self.topics.depth:
                 self.played += 1
                 self._announce("playing")
 
     def _play_lockstep(self) -> None:
-        assert self._bag is not None
         for bundle in bundles(self._bag.messages(), self.topics):
             if self._stop.is_set():
                 return
-            self._publish_clock(bundle.depth.stamp_ns)
+            self._output.tell_time(bundle.depth.stamp_ns)
             for message in _in_order(bundle):
-                self._send(message)
+                self._output.send(message)
             self._ask(bundle.depth)
             self.played += 1
             self._announce("playing")
 
     def _ask(self, depth: Message) -> None:
         """Play the depth image and wait for its answers."""
-        outgoing = self._outgoing(depth)
+        outgoing = self._output.prepare(depth)
         self.answers.ask(depth.stamp_ns)
         begin = time.monotonic()
         for publisher, data in outgoing:
@@ -277,27 +189,6 @@ class BagPlayerNode(Node):
             f"frame {self.played + 1} (stamp {depth.stamp_ns * 1e-9:.3f}) was not answered on {', '.join(missing)} within "
             f"{self.wanted['answer_timeout']:g} s"
         )
-
-    def _send(self, message: Message) -> None:
-        for publisher, data in self._outgoing(message):
-            publisher.publish(data)
-
-    def _outgoing(self, message: Message) -> list[tuple[Publisher, bytes]]:
-        """The message as recorded and, where somebody listens to it, decompressed."""
-        assert self._bag is not None
-        outgoing = [(self._out[message.topic], message.data)] if message.topic in self._out else []
-        raw = self._raw.get(message.topic)
-        if raw is not None and self._out[raw].get_subscription_count():
-            outgoing.append((self._out[raw], raw_image(self._bag, message)))
-        return outgoing
-
-    def _publish_clock(self, now_ns: int) -> None:
-        if self._clock is not None:
-            seconds, nanoseconds = divmod(max(now_ns, 0), 1_000_000_000)
-            self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
-
-    def _on_answer(self, topic: str, data: bytes) -> None:
-        self.answers.answer(topic, header_stamp(data))
 
     # ------------------------------------------------------------------------------------------------ telling
 
@@ -355,15 +246,6 @@ def _in_order(bundle: Bundle) -> Iterator[Message]:
     for message in (bundle.masks, bundle.layers, bundle.instances, bundle.info, bundle.color):
         if message is not None:
             yield message
-
-
-def _message_type(name: str) -> Any | None:
-    """``package/msg/Name`` → class, None where the package is not installed."""
-    try:
-        package, kind, message = name.split("/")
-        return getattr(importlib.import_module(f"{package}.{kind}"), message, None)
-    except (ImportError, ValueError):
-        return None
 
 
 def main(args: Sequence[str] | None = None) -> int:

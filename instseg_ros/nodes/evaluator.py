@@ -32,7 +32,7 @@ from ..bags.reader import header_stamp
 from ..errors import InputError
 from ..files import write_json
 from . import runner
-from .bag_player import LATCHED, RELIABLE
+from .bag_output import LATCHED, RELIABLE
 from .complaints import Complaints
 from .pairing import Collected, Pairing
 from .scoring import TYPES, Scoring
