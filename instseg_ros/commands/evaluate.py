@@ -101,6 +101,7 @@ def _evaluate(args: argparse.Namespace, dataset: Any, name: str, answer: Any, co
     from ..evaluation.bop_results import BopResults
     from ..evaluation.pictures import Gallery
     from ..evaluation.run import evaluate_dataset, spread
+    from ..methods.classical.segmenter import ALGORITHMS, USES_COUNT
 
     indices = spread(len(dataset), args.limit)
     gallery = Gallery() if args.pictures else None
@@ -115,8 +116,8 @@ def _evaluate(args: argparse.Namespace, dataset: Any, name: str, answer: Any, co
     progress = tqdm(indices, desc=name, unit="image", disable=not sys.stderr.isatty())
     evaluation = evaluate_dataset(answer, dataset, indices=progress, color=color or bool(args.pictures), on_image=on_image)
     result = {"method": name, "data": f"{Path(args.data).name}/{dataset.split}"}
-    if name not in (Path(args.model).name if args.model else None,):
-        result["given"] = {"count": args.count, "foreground": args.foreground}
+    if name in ALGORITHMS:
+        result["given"] = {"count": args.count if name in USES_COUNT else "estimate", "foreground": args.foreground}
     result |= evaluation.result(intervals=not args.no_intervals, seed=args.seed)
     if gallery is not None:
         result["pictures"] = gallery.write(args.pictures, name, relative_to=args.json)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from .components import estimate_count
 from .edges import grow
 from .scene import Scene
 
 SAMPLE = 3000
 """Points that are clustered; the others follow the nearest centre or sample."""
-MOST = 20
-"""Largest count that is tried when it is not given."""
 
 
 def xyz(scene: Scene, weights: tuple[float, float, float]) -> np.ndarray:
@@ -19,33 +18,15 @@ def xyz(scene: Scene, weights: tuple[float, float, float]) -> np.ndarray:
     return scene.points.reshape(-1, 3) * np.asarray(weights, np.float32)
 
 
-def estimate_count(features: np.ndarray, *, seed: int, most: int = MOST) -> int:
-    """Number of clusters with the best silhouette of k-means (Rousseeuw 1987), 2 … ``most``; features (M, D)."""
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import silhouette_score
-
-    rng = np.random.default_rng(seed)
-    few = features[rng.choice(len(features), min(len(features), 800), replace=False)]
-    best, count = -1.0, 1
-    for k in range(2, min(most, len(few) - 1) + 1):
-        labels = KMeans(k, n_init=2, random_state=seed).fit_predict(few)
-        if len(np.unique(labels)) < 2:
-            break
-        score = silhouette_score(few, labels)
-        if score > best:
-            best, count = score, k
-    return count
-
-
 def kmeans(
     scene: Scene, *, count: int | None = None, seed: int = 0, weights: tuple[float, float, float] = (1.0, 1.0, 1.5)
 ) -> np.ndarray:
-    """(h, w) int32 labels by k-means on weighted xyz; ``count`` None = estimated by silhouette."""
+    """(h, w) int32 labels by k-means on weighted xyz; ``count`` None = ``estimate_count``."""
     from sklearn.cluster import KMeans
 
     features = xyz(scene, weights)
     sample = features[scene.sample(SAMPLE, seed)]
-    k = min(count or estimate_count(sample, seed=seed), len(sample))
+    k = min(count or estimate_count(scene), len(sample))
     model = KMeans(k, n_init=5, random_state=seed).fit(sample)
     return _assign(scene, model.predict(features[scene.foreground.ravel()]))
 
@@ -70,7 +51,7 @@ def spectral(
 
     features = xyz(scene, weights)
     points = features[scene.sample(sample, seed)]
-    k = min(count or estimate_count(points, seed=seed), max(len(points) - 2, 1))
+    k = min(count or estimate_count(scene), max(len(points) - 2, 1))
     if k < 2 or len(points) <= neighbors:
         return scene.foreground.astype(np.int32)
     model = SpectralClustering(

@@ -27,6 +27,8 @@ ALGORITHMS = {
     "felzenszwalb": "graphs:felzenszwalb",
 }
 """Baseline name → ``module:function`` of this package; imported only when asked for."""
+USES_COUNT = {"kmeans", "spectral", "grabcut", "graphcut"}
+"""Baselines that divide into a given number of parts; the others find as many as there are."""
 
 
 class ClassicalSegmenter(Segmenter):
