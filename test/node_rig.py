@@ -72,7 +72,7 @@ class Client(Node):
             publisher = self._inputs[name]
             wait_until(lambda: publisher.get_subscription_count() > 0, f"a subscriber of {name}")
             if self.peer is not None:
-                (there,) = (s.sub for s in self.peer._intake._subscribers if s.sub.topic_name == publisher.topic_name)
+                (there,) = (s.sub for s in self.peer._engine.intake._subscribers if s.sub.topic_name == publisher.topic_name)
                 wait_until(lambda: _publishers(self.peer, there) > 0, f"the node to know of {name}")
 
     def send(self, depth: Any, info: CameraInfo | None = None, color: Any = None, depth_topic: str = "depth/image") -> None:

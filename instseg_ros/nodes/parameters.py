@@ -25,7 +25,7 @@ class Spec:
 
 
 SPECS = {
-    "model": Spec("", "Model directory, or the name of a shipped model; empty = the shipped default. May change while running."),
+    "model": Spec("", "Model directory, or the name of a shipped model; empty = the shipped default."),
     "device": Spec("auto", "Where the network runs: auto (GPU where there is one), cpu, cuda or cuda:N."),
     "roi": Spec([0, 0, 0, 0], "Pixel rectangle [x, y, width, height] that is looked at; all 0 = the whole image."),
     "depth_range": Spec([0.0, 0.0], "Metres [near, far]; readings outside count as missing; 0 = no limit."),
@@ -33,8 +33,10 @@ SPECS = {
     "sync_slop": Spec(0.02, "Seconds by which the stamps of depth, info and color may differ.", 1e-4, 1.0),
     "min_pixels": Spec(0, "Instances with fewer visible pixels are dropped.", 0, 10_000_000),
     "min_score": Spec(0.0, "Instances with a lower score are dropped.", 0.0, 1.0),
-    "stale_after": Spec(2.0, "Seconds; older frames are dropped, longer silence of a topic is reported; 0 = never.", 0.0, 3600.0),
-    "depth_transport": Spec("raw", "How depth arrives: raw, or compressedDepth (topic + /compressedDepth).", choices=("raw", "compressedDepth")),
+    "stale_after": Spec(2.0, "Seconds; older frames are dropped, a longer silence is reported; 0 = never.", 0.0, 3600.0),
+    "depth_transport": Spec(
+        "raw", "How depth arrives: raw, or compressedDepth (topic + /compressedDepth).", choices=("raw", "compressedDepth")
+    ),
     "color_transport": Spec("raw", "How color arrives: raw, or compressed (topic + /compressed).", choices=("raw", "compressed")),
 }
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, TimeoutError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +19,11 @@ from ..resources import find_model
 from . import parameters, runner
 from .complaints import Complaints
 from .diagnostics import diagnostic_array
-from .intake import Arrival, Intake
+from .engine import Engine
 from .outputs import Outputs
 from .parameters import Parameters
-from .pipeline import Pipeline
 from .statistics import Statistics
 from .watchdog import Watchdog
-from .worker import NewestFirst
 
 if TYPE_CHECKING:
     from ..methods import Segmenter
@@ -35,8 +31,6 @@ if TYPE_CHECKING:
 NAME = "instseg"
 CHECK_PERIOD = 1.0
 """Seconds between looks of the watchdog, and between diagnostics."""
-SERVICE_TIMEOUT = 30.0
-"""Seconds that ``~/segment`` waits for its answer."""
 
 
 def load_segmenter(directory: Path, device: str) -> Segmenter:
@@ -67,18 +61,13 @@ class SegmenterNode(LifecycleNode):
         self._wanted = parameters.read(self)
         self._statistics = Statistics()
         self._complaints = Complaints(self.get_logger())
-        self._lock = threading.RLock()  # intake and worker are made and taken down by transitions and by parameters
-        self._state, self._answering = "unconfigured", True
-        self._model = Path()
         self._watchdog = Watchdog(self)
         self._problems: dict[str, str] = {}
+        self._state, self._answering, self._model = "unconfigured", True, Path()
         self._outputs: Outputs | None = None
-        self._pipeline: Pipeline | None = None
-        self._intake: Intake | None = None
-        self._worker: NewestFirst[Arrival, tuple[bool, str]] | None = None
-        self._newest: Arrival | None = None
+        self._engine: Engine | None = None
 
-        self._intake_group, timers, waiting = (MutuallyExclusiveCallbackGroup() for _ in range(3))
+        timers, waiting = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
         self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady time: the watchdog must not stop with a bag's clock.
@@ -97,7 +86,8 @@ class SegmenterNode(LifecycleNode):
 
     def close(self) -> None:
         """Stop working; the node is destroyed next."""
-        self._stop()
+        if self._engine is not None:
+            self._engine.stop()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and offer the topics."""
@@ -106,36 +96,34 @@ class SegmenterNode(LifecycleNode):
             self._outputs = Outputs(self)
         except Exception as error:
             return self._fail("cannot load the model", error)
-        self._pipeline = Pipeline(self, segmenter, self._wanted, self._outputs, self._statistics, self._complaints)
+        self._engine = Engine(self, segmenter, self._wanted, self._outputs, self._statistics, self._complaints)
+        self._engine.answer_all(self._answering)
         self._state = "inactive"
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and work."""
-        with self._lock:
-            try:
-                self._subscribe()
-            except Exception as error:
-                return self._fail("cannot subscribe", error)
-            self._worker = NewestFirst(self._pipeline.answer, "segment")
-            self._worker.limit(self._wanted.max_rate)
-            topics = ", ".join(topic.name for topic in self._intake.topics)
+        try:
+            self._engine.start()
+        except Exception as error:
+            return self._fail("cannot subscribe", error)
         self._state = "active"
+        topics = ", ".join(topic.name for topic in self._engine.intake.topics)
         self.get_logger().info(f"segmenting what arrives on {topics}")
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and finish the frame in hand."""
-        self._stop()
+        self.close()
         self._state = "inactive"
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of the model and the topics."""
-        self._stop()
+        self.close()
         if self._outputs is not None:
             self._outputs.close()
-        self._outputs = self._pipeline = None
+        self._outputs = self._engine = None
         self._state = "unconfigured"
         return super().on_cleanup(state)
 
@@ -161,107 +149,47 @@ class SegmenterNode(LifecycleNode):
         self._model = directory
         return segmenter
 
-    def _subscribe(self) -> None:
-        if self._intake is not None:
-            self._intake.close()
-        self._newest = None
-        self._intake = Intake(
-            self,
-            color=self._pipeline.segmenter.needs_color,
-            depth_transport=self._wanted.depth_transport,
-            color_transport=self._wanted.color_transport,
-            slop=self._wanted.sync_slop,
-            on_frame=self._on_frame,
-            on_jump=self._on_jump,
-            callback_group=self._intake_group,
-        )
-
-    def _stop(self) -> None:
-        with self._lock:
-            intake, worker = self._intake, self._worker
-            self._intake = self._worker = self._newest = None
-        if intake is not None:
-            intake.close()
-        if worker is not None and worker.stop() is not None:
-            self._statistics.frame_skipped("stopped")
-
-    # ---- frames
-
-    def _on_frame(self, arrival: Arrival) -> None:
-        """A set of messages, in the executor's thread: pass it on and return."""
-        self._newest = arrival
-        worker = self._worker
-        if worker is None or not self._answering:
-            return
-        self._statistics.frame_received()
-        if worker.offer(arrival) is not None:
-            self._statistics.frame_replaced()
-
-    def _on_jump(self, seconds: float) -> None:
-        self._complaints.warn("jump", f"time jumped back by {seconds:.3f} s (a looped bag?): synchronization starts anew")
-
-    # ---- services
+    # ---- services and parameters
 
     def _on_segment(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """``~/segment``: answer the newest frame now, enabled or not, and wait for that."""
-        response.success, response.message = self._segment_now()
+        engine = self._engine
+        done, text = (False, "the node is not configured") if engine is None else engine.segment_now()
+        causes = "" if done else "; ".join(self._problems.values())
+        response.success, response.message = done, f"{text}; {causes}" if causes else text
         return response
-
-    def _segment_now(self) -> tuple[bool, str]:
-        with self._lock:
-            worker, newest = self._worker, self._newest
-            if worker is None:
-                return False, f"the node is {self._state}: activate it first"
-            if newest is None:
-                return False, "no frame has arrived: " + ("; ".join(self._problems.values()) or "wait for the camera")
-            future, taken = worker.demand(newest)
-            if taken:
-                self._statistics.frame_received()
-        try:
-            return future.result(timeout=SERVICE_TIMEOUT)
-        except CancelledError:
-            return False, "the node was stopped meanwhile"
-        except TimeoutError:
-            return False, f"no answer within {SERVICE_TIMEOUT:.0f} s"
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """``~/enable``: answer every frame, or none but those that ``~/segment`` asks for."""
         self._answering = request.data
+        if self._engine is not None:
+            self._engine.answer_all(request.data)
         response.success, response.message = True, "enabled" if request.data else "idle: only ~/segment is answered"
         self.get_logger().info(response.message)
         return response
 
-    # ---- parameters
-
     def _on_parameters(self, changes: Sequence[Any]) -> SetParametersResult:
         """Check all, then apply all: a refused change leaves everything as it was."""
+        engine = self._engine
         try:
             new = parameters.read(self, changes)
-            changed = self._wanted.changed(new)
-            reload = self._pipeline is not None and changed & parameters.NEED_RELOAD
-            # Beside the old one, which goes on answering.
-            segmenter = self._load_model(new) if reload else None
+            if engine is not None:
+                # A new model is loaded beside the old one, which goes on answering.
+                reload = self._wanted.changed(new) & parameters.NEED_RELOAD
+                engine.change(new, self._load_model(new) if reload else engine.segmenter)
         except Exception as error:
             reason = _describe(error)
             self.get_logger().error(f"parameter refused: {reason}")
             return SetParametersResult(successful=False, reason=reason)
-        with self._lock:
-            self._wanted = new
-            if self._pipeline is not None:
-                color = self._pipeline.segmenter.needs_color
-                self._pipeline.wanted = new
-                self._pipeline.segmenter = segmenter or self._pipeline.segmenter
-                if self._worker is not None:
-                    self._worker.limit(new.max_rate)
-                    if changed & parameters.NEED_RESUBSCRIBE or color != self._pipeline.segmenter.needs_color:
-                        self._subscribe()
+        self._wanted = new
         return SetParametersResult(successful=True)
 
     # ---- watchdog
 
     def _check(self) -> None:
         """Once a second: is everything arriving? Say so in the log and in ``/diagnostics``."""
-        intake, pipeline, silence = self._intake, self._pipeline, self._wanted.stale_after
+        engine, silence = self._engine, self._wanted.stale_after
+        intake = engine.intake if engine is not None else None
         self._problems = self._watchdog.problems(intake, silence) if intake is not None and silence > 0 else {}
         for role, problem in self._problems.items():
             self._complaints.warn(f"watchdog {role}", problem)
@@ -274,7 +202,7 @@ class SegmenterNode(LifecycleNode):
                 problems=list(self._problems.values()),
                 extra={
                     "model": str(self._model),
-                    "method": pipeline.segmenter.description if pipeline is not None else "",
+                    "method": engine.segmenter.description if engine is not None else "",
                     "enabled": str(self._answering),
                 },
                 stamp=self.get_clock().now(),
