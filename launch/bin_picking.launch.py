@@ -9,13 +9,14 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+
+from instseg_ros.shared_memory import VARIABLE, fitting_profile
 
 SHARE = Path(get_package_share_directory("instseg_ros"))
 BOOLEAN = ["true", "false"]
 PICTURE_TOPICS = ["overlay", "markers", "points", "poses"]
-DDS_PROFILE = "FASTDDS_DEFAULT_PROFILES_FILE"
 
 ARGUMENTS = [
     DeclareLaunchArgument("model", default_value="", description="Model directory or shipped model's name; empty: that of params_file."),
@@ -38,10 +39,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *ARGUMENTS,
-            # Images need room in shared memory; a profile of the user's own stays.
-            SetEnvironmentVariable(
-                DDS_PROFILE, EnvironmentVariable(DDS_PROFILE, default_value=str(SHARE / "config" / "fastdds_shm.xml"))
-            ),
+            SetEnvironmentVariable(VARIABLE, str(fitting_profile())),  # images need room; a profile of the user's own stays
             OpaqueFunction(function=make_nodes),
         ]
     )
