@@ -42,7 +42,9 @@ def read_cloud(message: Any) -> np.ndarray:
             {
                 "names": [field.name for field in message.fields],
                 "formats": [
-                    (order + DATATYPES[field.datatype], field.count) if field.count > 1 else order + DATATYPES[field.datatype]
+                    (order + DATATYPES[field.datatype], field.count)
+                    if field.count > 1
+                    else order + DATATYPES[field.datatype]
                     for field in message.fields
                 ],
                 "offsets": [field.offset for field in message.fields],
@@ -50,17 +52,23 @@ def read_cloud(message: Any) -> np.ndarray:
             }
         )
     except (KeyError, ValueError) as error:
-        raise InputError(f"the fields of the point cloud do not fit its point_step {message.point_step}: {error}") from None
+        raise InputError(
+            f"the fields of the point cloud do not fit its point_step {message.point_step}: {error}"
+        ) from None
     points = message.width * message.height
     data = np.frombuffer(message.data, np.uint8)
     row = message.width * message.point_step
     if message.height > 1 and message.row_step != row:  # padded rows
         if message.row_step < row or data.size < message.height * message.row_step:
-            raise InputError(f"the point cloud's row_step {message.row_step} does not fit its size, the publisher is wrong")
-        data = np.ascontiguousarray(data[: message.height * message.row_step].reshape(message.height, -1)[:, :row]).ravel()
+            raise InputError(
+                f"the point cloud's row_step {message.row_step} does not fit its size, the publisher is wrong"
+            )
+        data = np.ascontiguousarray(
+            data[: message.height * message.row_step].reshape(message.height, -1)[:, :row]
+        ).ravel()
     if data.size < points * message.point_step:
         raise InputError(
-            f"the point cloud ends after {data.size} bytes, {points} points of {message.point_step} bytes were announced: "
+            f"the point cloud ends after {data.size} bytes, {points} points of {message.point_step} were announced: "
             "the message is truncated"
         )
     return data[: points * message.point_step].view(dtype) if points else np.zeros(0, dtype)

@@ -66,7 +66,9 @@ def decode(encoding: str, height: int, width: int, step: int, is_bigendian: int,
         raise InputError(f"the image is empty ({width} x {height}), check the camera")
     row = width * channels * dtype.itemsize
     if step < row:
-        raise InputError(f"step is {step} bytes, a row of {width} {encoding} pixels needs {row}: the publisher is wrong")
+        raise InputError(
+            f"step is {step} bytes, a row of {width} {encoding} pixels needs {row}: the publisher is wrong"
+        )
     buffer = np.frombuffer(data, np.uint8)
     if buffer.size < (height - 1) * step + row:
         raise InputError(
@@ -112,7 +114,7 @@ def decode_layers(encoding: str, height: int, width: int, step: int, is_bigendia
 
 
 def decode_compressed_depth(format: str, data: Any) -> np.ndarray:
-    """``sensor_msgs/CompressedImage`` of a compressedDepth topic → (H, W) float32 metres, NaN where there is no reading.
+    """``sensor_msgs/CompressedImage`` of a compressedDepth topic → (H, W) float32 metres, NaN = no reading.
 
     ``format`` is ``"16UC1; compressedDepth png"`` or ``"32FC1; compressedDepth png"`` (older publishers leave out
     ``png``). The PNG stands behind a header of 12 bytes; 32FC1 holds quantised inverse depth.
@@ -126,10 +128,14 @@ def decode_compressed_depth(format: str, data: Any) -> np.ndarray:
     elif blob[COMPRESSED_DEPTH_HEADER.size :].startswith(PNG_MAGIC):
         start, quantisation = COMPRESSED_DEPTH_HEADER.size, COMPRESSED_DEPTH_HEADER.unpack_from(blob)[1:]
     else:
-        raise InputError(f"compressed depth ({format!r}) holds no PNG: subscribe to .../compressedDepth, not .../compressed")
+        raise InputError(
+            f"compressed depth ({format!r}) holds no PNG: subscribe to .../compressedDepth, not .../compressed"
+        )
     stored = _imdecode(data, start, cv2.IMREAD_UNCHANGED, format)
     if stored.dtype != np.uint16 or stored.ndim != 2:
-        raise InputError(f"compressed depth is {stored.dtype} of shape {stored.shape}: only 16-bit gray PNG keeps depth")
+        raise InputError(
+            f"compressed depth is {stored.dtype} of shape {stored.shape}: only 16-bit gray PNG keeps depth"
+        )
     if encoding == "16UC1" or encoding == "mono16":
         return _to_metres(stored)
     if encoding == "32FC1" and quantisation is not None:
@@ -151,7 +157,7 @@ def decode_compressed_color(format: str, data: Any) -> np.ndarray:
 
 
 def encode(image: np.ndarray, encoding: str) -> dict[str, Any]:
-    """Fields of ``sensor_msgs/Image`` for pixels (H, W) or (H, W, C): encoding, height, width, step, is_bigendian, data.
+    """Pixels (H, W) or (H, W, C) → fields of ``sensor_msgs/Image``: encoding, height, width, step, is_bigendian, data.
 
     ``data`` is a flat uint8 array that shares memory with ``image`` where it is contiguous and little-endian.
     """
@@ -216,5 +222,7 @@ def _imdecode(data: Any, start: int, flags: int, format: str) -> np.ndarray:
     except cv2.error:
         image = None
     if image is None:
-        raise InputError(f"compressed image of {buffer.size} bytes ({format!r}) cannot be decoded: it is truncated or corrupt")
+        raise InputError(
+            f"compressed image of {buffer.size} bytes ({format!r}) cannot be decoded: it is truncated or corrupt"
+        )
     return image

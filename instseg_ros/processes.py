@@ -46,7 +46,9 @@ class NodeProcesses:
 
     def __enter__(self) -> NodeProcesses:
         if threading.current_thread() is threading.main_thread():
-            self._terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it unwinds, as Ctrl-C does
+            self._terminate = signal.signal(
+                signal.SIGTERM, signal.default_int_handler
+            )  # so that it unwinds, as Ctrl-C does
         return self
 
     def __exit__(
@@ -75,7 +77,7 @@ class NodeProcesses:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which then ends the nodes in order
+                start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which then ends the nodes
                 preexec_fn=_die_with_parent if _LIBC is not None else None,
             )
         return self._processes[name]
@@ -85,7 +87,7 @@ class NodeProcesses:
         return self.log_dir / f"{name}.log"
 
     def check(self, *, may_end: tuple[str, ...] = ()) -> None:
-        """Raise InputError, with the end of its log, when a node has ended that should be running, or ended in failure."""
+        """InputError, with the end of its log, when a node has ended that should be running, or ended in failure."""
         for name, process in self._processes.items():
             status = process.poll()
             if status is not None and not (status == 0 and name in may_end):
@@ -137,7 +139,7 @@ def camera_remappings(topics: Topics) -> dict[str, str]:
 
 
 def node_environment(folder: str | Path, domain_id: int | None = None) -> dict[str, str]:
-    """This process' environment with room for images in shared memory, discovery on this machine only, and a ROS domain.
+    """This process' environment with room for images in shared memory, discovery on this machine, and a ROS domain.
 
     ``folder`` is for a DDS profile, where the shipped one does not fit this machine.
     """
@@ -161,7 +163,9 @@ def resident_bytes(pid: int) -> int:
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
-        raise InputError(f"cannot read the memory of process {pid}: /proc is needed (Linux), and the process must run") from None
+        raise InputError(
+            f"cannot read the memory of process {pid}: /proc is needed (Linux), and the process must run"
+        ) from None
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

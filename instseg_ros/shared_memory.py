@@ -1,7 +1,7 @@
 """Room for images in the shared memory of Fast DDS: the shipped profile, made to fit where /dev/shm is small.
 
-Every process takes its whole segment at once. Docker gives a container 64 MB unless it is told otherwise: with segments of
-64 MB none would fit, Fast DDS would fall back to UDP without a word, and best-effort images would be lost.
+Every process takes its whole segment at once. Docker gives a container 64 MB unless it is told otherwise: with segments
+of 64 MB none would fit, Fast DDS would fall back to UDP without a word, and best-effort images would be lost.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def fitting_profile(folder: str | Path | None = None) -> Path:
 
 
 def segment_size(wanted: int) -> int | None:
-    """Bytes of a segment of which ``PARTICIPANTS`` fit into /dev/shm; None = ``wanted`` fits. InputError = too little."""
+    """Bytes of a segment of which ``PARTICIPANTS`` fit into /dev/shm; None = ``wanted`` fits. InputError: too small."""
     if not FOLDER.is_dir():
         return None
     if shutil.disk_usage(FOLDER).free * MARGIN < PARTICIPANTS * wanted:
@@ -64,7 +64,9 @@ def segment_size(wanted: int) -> int | None:
     size = int(shutil.disk_usage(FOLDER).free * MARGIN / PARTICIPANTS)
     if size < SMALLEST:
         free, need = shutil.disk_usage(FOLDER).free >> 20, round(PARTICIPANTS * SMALLEST / MARGIN) >> 20
-        raise InputError(f"{FOLDER} has {free} MB free, images need {need}: start the container with --shm-size=512m, or empty it")
+        raise InputError(
+            f"{FOLDER} has {free} MB free, images need {need}: start the container with --shm-size=512m, or empty it"
+        )
     return None if size >= wanted else size
 
 

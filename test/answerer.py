@@ -49,7 +49,9 @@ class Answerer(Node):
         if self.behaviour == "leaves" and count == 3:
             self.destroy_publisher(self.masks)
             return
-        answer = Image(header=depth.header, height=depth.height, width=depth.width, encoding="16UC1", step=2 * depth.width)
+        answer = Image(
+            header=depth.header, height=depth.height, width=depth.width, encoding="16UC1", step=2 * depth.width
+        )
         answer.data = bytes(depth.height * depth.width * 2)
         for _ in range(2 if self.behaviour == "twice" else 1):
             self.masks.publish(answer)

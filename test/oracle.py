@@ -25,8 +25,12 @@ class Oracle(Node):
         self.truth: dict[str, bytes] = {}
         self.due: int | None = None
         for name, kind in TOPICS.items():
-            self.create_subscription(kind, f"/truth/{name}", lambda data, name=name: self._keep(name, data), 10, raw=True)
-        self.out = {name: self.create_publisher(kind, f"/instseg/{name}", QoSProfile(depth=1)) for name, kind in TOPICS.items()}
+            self.create_subscription(
+                kind, f"/truth/{name}", lambda data, name=name: self._keep(name, data), 10, raw=True
+            )
+        self.out = {
+            name: self.create_publisher(kind, f"/instseg/{name}", QoSProfile(depth=1)) for name, kind in TOPICS.items()
+        }
         self.create_subscription(Image, names.DEPTH, self._ask, 10, raw=True)
 
     def _keep(self, name: str, data: bytes) -> None:

@@ -108,7 +108,14 @@ def test_frames_without_an_answer_are_counted(play, ros_context, bag):
     answerer = Answerer("skips", context=ros_context)
     player, status = play(bag, answerer, lockstep=True, answer_timeout=0.1)
     assert status == 1
-    assert player.counts() == {"frames": 30, "played": 30, "answered": 20, "unanswered": 10, "duplicates": 0, "strays": 0}
+    assert player.counts() == {
+        "frames": 30,
+        "played": 30,
+        "answered": 20,
+        "unanswered": 10,
+        "duplicates": 0,
+        "strays": 0,
+    }
     assert len(answerer.depths) == 30
 
 
@@ -116,7 +123,9 @@ def test_second_answers_are_counted(play, ros_context, bag):
     player, status = play(bag, Answerer("twice", context=ros_context), lockstep=True)
     counts = player.counts()
     assert status == 0 and counts["answered"] == 30
-    assert counts["duplicates"] + counts["strays"] == 30  # the second one comes before or after the next frame is asked for
+    assert (
+        counts["duplicates"] + counts["strays"] == 30
+    )  # the second one comes before or after the next frame is asked for
 
 
 def test_several_passes_and_jumping_stamps(play, ros_context, bag):

@@ -98,7 +98,9 @@ def test_jpeg_color_is_small_and_near(tmp_path):
         assert np.abs(frame.color.astype(int) - expected.color).mean() < 6
 
 
-@pytest.mark.parametrize(("storage", "mode"), [("SQLITE3", None), ("SQLITE3", "FILE"), ("SQLITE3", "MESSAGE"), ("MCAP", None)])
+@pytest.mark.parametrize(
+    ("storage", "mode"), [("SQLITE3", None), ("SQLITE3", "FILE"), ("SQLITE3", "MESSAGE"), ("MCAP", None)]
+)
 def test_every_storage(tmp_path, storage, mode):
     path = write_raw(tmp_path / "bag", camera_messages(), storage, mode)
     (frame,) = read_frames(path)
@@ -109,7 +111,9 @@ def test_every_storage(tmp_path, storage, mode):
 
 
 def test_compressed_depth(tmp_path):
-    message = T[names.COMPRESSED](header(), *(lambda f, d: (f, np.frombuffer(d, np.uint8)))(*images.encode_compressed_depth(DEPTH)))
+    message = T[names.COMPRESSED](
+        header(), *(lambda f, d: (f, np.frombuffer(d, np.uint8)))(*images.encode_compressed_depth(DEPTH))
+    )
     topic = f"{names.DEPTH}/compressedDepth"
     path = write_raw(tmp_path / "bag", [(names.INFO, START_NS, camera_info()), (topic, START_NS, message)])
     (frame,) = read_frames(path)
@@ -160,7 +164,9 @@ def test_time_that_jumps_back():
 
 
 def test_other_topics_keep_their_place():
-    stream = [message(topic, t) for topic, t in (("tf", 0), ("i", 0), ("d", 0), ("imu", 1), ("tf", 2), ("i", 33), ("d", 33))]
+    stream = [
+        message(topic, t) for topic, t in (("tf", 0), ("i", 0), ("d", 0), ("imu", 1), ("tf", 2), ("i", 33), ("d", 33))
+    ]
     first, second = bundles(stream, Topics("d", "i", None, TruthTopics()))
     assert [m.topic for m in first.others] == ["tf"] and [m.topic for m in second.others] == ["imu", "tf"]
 
@@ -168,7 +174,9 @@ def test_other_topics_keep_their_place():
 @given(st.lists(st.tuples(st.sampled_from("dicm"), st.integers(0, 200), st.integers(0, 400)), max_size=30))
 @settings(max_examples=200, deadline=None)
 def test_every_depth_image_comes_once_whatever_the_order(entries):
-    stream = [message(topic, stamp, log) for topic, stamp, log in sorted(entries, key=lambda e: e[2])] + [message("i", 0, 500)]
+    stream = [message(topic, stamp, log) for topic, stamp, log in sorted(entries, key=lambda e: e[2])] + [
+        message("i", 0, 500)
+    ]
     found = list(bundles(stream, TOPICS))
     assert [id(b.depth) for b in found] == [id(m) for m in stream if m.topic == "d"]
     for bundle in found:
@@ -201,7 +209,11 @@ def test_depth_that_is_not_aligned_takes_no_color_by_itself(tmp_path):
     ("messages", "options", "text"),
     [
         (lambda: [(names.INFO, START_NS, camera_info())], {}, f"no depth topic; it holds {names.INFO}.*--depth"),
-        (lambda: camera_messages("/a/depth/image") + camera_messages("/b/depth/image"), {}, "several depth.*/a/depth/image, /b"),
+        (
+            lambda: camera_messages("/a/depth/image") + camera_messages("/b/depth/image"),
+            {},
+            "several depth.*/a/depth/image, /b",
+        ),
         (camera_messages, {"depth": "/nope"}, "no depth topic /nope; it holds"),
         (camera_messages, {"depth": names.INFO}, "is a sensor_msgs/msg/CameraInfo, not a sensor_msgs/msg/Image"),
         (lambda: camera_messages()[1:], {}, "no camera_info topic.*--info"),
@@ -216,7 +228,10 @@ def test_topics_that_cannot_be_found(tmp_path, messages, options, text):
 @pytest.mark.parametrize(
     ("messages", "text"),
     [
-        ([(names.INFO, 0, camera_info((5, 6))), (names.DEPTH, 0, image(DEPTH, "16UC1"))], "camera_info describes 6 x 5"),
+        (
+            [(names.INFO, 0, camera_info((5, 6))), (names.DEPTH, 0, image(DEPTH, "16UC1"))],
+            "camera_info describes 6 x 5",
+        ),
         ([(names.INFO, 0, camera_info(fx=0.0)), (names.DEPTH, 0, image(DEPTH, "16UC1"))], "fx = 0"),
         ([(names.INFO, 0, camera_info()), (names.DEPTH, 0, image(DEPTH.astype(np.uint8), "mono8"))], "mono8"),
     ],
@@ -260,7 +275,11 @@ def bag_files(tmp_path_factory):
     return [write_bag(folder / "bag", 3) / "bag.mcap", next(sqlite.glob("*.db3"))]
 
 
-@given(which=st.integers(0, 1), keep=st.floats(0, 0.999), flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), max_size=3))
+@given(
+    which=st.integers(0, 1),
+    keep=st.floats(0, 0.999),
+    flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), max_size=3),
+)
 @settings(max_examples=60, deadline=None)
 def test_a_broken_file_is_read_or_refused_in_one_line(bag_files, tmp_path_factory, which, keep, flips):
     content = bag_files[which].read_bytes()

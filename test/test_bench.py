@@ -30,7 +30,9 @@ def bench(kind, material, tmp_path, frames):
 
 def test_segment(material, tmp_path, capsys):
     result = bench("segment", material, tmp_path, 4)
-    assert result["segment"]["count"] == result["frames"] == 4 and result["segment_ms"] == result["segment"]["median"] > 0
+    assert (
+        result["segment"]["count"] == result["frames"] == 4 and result["segment_ms"] == result["segment"]["median"] > 0
+    )
     assert result["size"] == [48, 64] and result["machine"]["cores"] >= 1
     assert "segment_ms" in capsys.readouterr().out
 
@@ -47,7 +49,11 @@ def test_ros(material, tmp_path, ros_env, monkeypatch):
 
 @pytest.mark.parametrize(
     ("kind", "frames", "text"),
-    [("ros", "10", "--frames must be above 10"), ("soak", "99", "--frames must be at least 100"), ("segment", "0", "at least 1")],
+    [
+        ("ros", "10", "--frames must be above 10"),
+        ("soak", "99", "--frames must be at least 100"),
+        ("segment", "0", "at least 1"),
+    ],
 )
 def test_too_few_frames(material, capsys, kind, frames, text):
     assert cli.main(["bench", kind, *material, "--frames", frames]) == 2

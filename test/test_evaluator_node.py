@@ -1,4 +1,4 @@
-"""The evaluator node: right answers score 1, in real processes; pairing and scoring of what is late, doubled or wrong."""
+"""The evaluator node: right answers score 1, in real processes; what is late, doubled or wrong."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("rosbags", reason="needs the package rosbags")
 pytest.importorskip("faster_coco_eval", reason="needs the package faster-coco-eval")
 
-from instseg_ros.nodes.pairing import MAX_OPEN, Collected, Pairing  # noqa: E402
-from instseg_ros.nodes.scoring import Scoring  # noqa: E402
-from instseg_ros.processes import parameter_arguments  # noqa: E402
+from instseg_ros.nodes.pairing import MAX_OPEN, Collected, Pairing
+from instseg_ros.nodes.scoring import Scoring
+from instseg_ros.processes import parameter_arguments
 
 TESTS = str(Path(__file__).parent)
 
@@ -40,7 +40,9 @@ def test_right_answers_score_one_over_dds(spawn, ros_env, tmp_path):
     assert evaluator.wait() == 0, evaluator.output
     oracle.stop()
     result = json.loads((out / "metrics.json").read_text())
-    frames = {key: result["frames"][key] for key in ("seen", "answered", "scored", "unanswered", "duplicates", "refused")}
+    frames = {
+        key: result["frames"][key] for key in ("seen", "answered", "scored", "unanswered", "duplicates", "refused")
+    }
     assert frames == {"seen": 12, "answered": 12, "scored": 12, "unanswered": 0, "duplicates": 0, "refused": 0}
     assert result["player"]["answered"] == 12
     for key in ("AP", "AP50", "AR100", "mIoU", "count_accuracy", "order_accuracy", "amodal_AP"):
@@ -77,7 +79,11 @@ def test_pairing_waits_for_what_is_published():
     expected.add("truth")
     assert pairing.add("masks", 2, "m2") == []
     (done,) = pairing.add("truth", 2, "t2")
-    assert done.messages == {"depth": "d2", "masks": "m2", "truth": "t2"} and done.arrived == {"depth": 1, "masks": 2, "truth": 3}
+    assert done.messages == {"depth": "d2", "masks": "m2", "truth": "t2"} and done.arrived == {
+        "depth": 1,
+        "masks": 2,
+        "truth": 3,
+    }
     assert pairing.add("masks", 2, "again") == [] and pairing.duplicates == 1
     assert [frame.stamp_ns for frame in pairing.flush()] == [1]
 
@@ -158,7 +164,10 @@ def test_messages_that_do_not_belong_together(messages, tmp_path):
     with Bag(tmp_path / "small") as bag:
         other = {KINDS[m.topic]: m.data for m in bag.messages() if m.topic in KINDS}
     for change, text in (
-        ({"true_masks": other["true_masks"], "true_layers": other["true_masks"]}, "evaluate at the size of the camera image"),
+        (
+            {"true_masks": other["true_masks"], "true_layers": other["true_masks"]},
+            "evaluate at the size of the camera image",
+        ),
         ({"true_layers": other["true_masks"]}, "they must be of one image"),
         ({"instances": other["true_masks"]}, "no PointCloud2"),
         ({"masks": messages["depth"], "layers": messages["depth"]}, "has no row"),

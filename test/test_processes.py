@@ -58,7 +58,9 @@ def test_a_node_that_dies_is_named_with_the_end_of_its_log(tmp_path, start):
     with NodeProcesses(tmp_path / "logs") as nodes:
         start(nodes, "failing", FAILING)
         wait_for(lambda: nodes.ended("failing"))
-        with pytest.raises(InputError, match=r"node failing ended with status 1; .*\n  line of the log\n  no such camera"):
+        with pytest.raises(
+            InputError, match=r"node failing ended with status 1; .*\n  line of the log\n  no such camera"
+        ):
             nodes.check(may_end=("failing",))
 
 

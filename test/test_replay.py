@@ -113,7 +113,7 @@ def test_color_that_is_missing(segmenter, tmp_path, capsys, monkeypatch):
     with BagWriter(tmp_path / "gray") as writer:
         writer.write(replace(next(scenes(1))[0], color=None))
     assert cli.main(["replay", str(tmp_path / "gray"), "--model", "any"]) == 2
-    assert "has no colour image" in capsys.readouterr().err
+    assert "has no colour" in capsys.readouterr().err
 
 
 def test_instance_tables_round_trip():

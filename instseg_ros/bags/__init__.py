@@ -3,7 +3,7 @@
 from .frames import BagFrames, read_frames
 from .matching import Bundle, bundles
 from .reader import Bag, Message
-from .topics import TruthTopics, Topics, find_topics
+from .topics import Topics, TruthTopics, find_topics
 from .writer import BagWriter
 
 __all__ = [

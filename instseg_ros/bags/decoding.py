@@ -69,7 +69,11 @@ def decode_truth(
     if instances is None:
         n = highest
         order = np.arange(n, dtype=np.int32) if depth is None else depth_order(labels, depth, n)
-        centroid, covariance, fraction = np.full((n, 3), np.nan), np.full((n, 3, 3), np.nan), np.full(n, np.nan, np.float32)
+        centroid, covariance, fraction = (
+            np.full((n, 3), np.nan),
+            np.full((n, 3, 3), np.nan),
+            np.full(n, np.nan, np.float32),
+        )
         object_id = np.zeros(n, np.int64)
     else:
         table = clouds.read_cloud(instances)

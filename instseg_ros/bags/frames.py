@@ -29,7 +29,7 @@ class BagFrames:
         has_truth: whether the bag has truth masks.
 
     Raises:
-        InputError: as ``Bag`` and ``find_topics``; on iteration, for a message that cannot be used: it names topic and stamp.
+        InputError: as ``Bag`` and ``find_topics``; on iteration, for a message that cannot be used (topic and stamp).
     """
 
     def __init__(
@@ -81,7 +81,9 @@ class BagFrames:
             bag.decode(bundle.masks), decoded(bundle.layers), decoded(bundle.instances), part_names, frame.depth
         )
         if truth.labels.shape != frame.shape:
-            raise InputError(f"truth masks are {truth.labels.shape} pixels, depth {frame.shape}: they must be of one camera")
+            raise InputError(
+                f"truth masks are {truth.labels.shape} pixels, depth {frame.shape}: they must be of one camera"
+            )
         return truth
 
 

@@ -90,7 +90,10 @@ class _Matcher:
             assert info is not None
             others, self.others = tuple(self.others), []
             yield Bundle(
-                depth=depth, info=info, others=others, **{k: chosen.get(k) for k in ("color", "masks", "layers", "instances")}
+                depth=depth,
+                info=info,
+                others=others,
+                **{k: chosen.get(k) for k in ("color", "masks", "layers", "instances")},
             )
             for stream in self.streams.values():
                 while len(stream) > 1 and stream[1].stamp_ns <= depth.stamp_ns:

@@ -143,11 +143,13 @@ def _check_path(path: Path) -> None:
     if path.is_dir():
         if not (path / "metadata.yaml").is_file():
             raise InputError(
-                f"{path} is not a rosbag2: it has no metadata.yaml; give the bag's own folder, or run `ros2 bag reindex` on it"
+                f"{path} is not a rosbag2, it has no metadata.yaml: give the bag's own folder, or `ros2 bag reindex` it"
             )
     elif path.name == "metadata.yaml":
         raise InputError(f"{path} is a part of a bag: give its folder {path.parent}")
     elif path.suffix == ".bag":
-        raise InputError(f"{path} is a ROS 1 bag: convert it with `rosbags-convert --src {path} --dst {path.with_suffix('')}`")
+        raise InputError(
+            f"{path} is a ROS 1 bag: convert it with `rosbags-convert --src {path} --dst {path.with_suffix('')}`"
+        )
     elif path.suffix not in (".mcap", ".db3"):
         raise InputError(f"{path} is not a rosbag2: give a bag folder, an .mcap or a .db3 file")

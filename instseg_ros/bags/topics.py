@@ -56,9 +56,7 @@ class Topics:
         return [name for name in every if name is not None]
 
 
-def find_topics(
-    bag: Bag, *, depth: str | None = None, info: str | None = None, color: str | None = None
-) -> Topics:
+def find_topics(bag: Bag, *, depth: str | None = None, info: str | None = None, color: str | None = None) -> Topics:
     """Find the camera's topics and, by their fixed names, those of the truth.
 
     Args:
@@ -81,7 +79,11 @@ def find_topics(
     if color is None:
         # Only depth aligned to colour shares its pixels: for any other, the user has to say that it does.
         candidates = [name for name, kind in images.items() if _is_color(name)] if _is_aligned(chosen) else []
-        rgb = _find(bag, "color", candidates, [COLOR, _is_raw, lambda name: _stream(name) == COLOR]) if candidates else None
+        rgb = (
+            _find(bag, "color", candidates, [COLOR, _is_raw, lambda name: _stream(name) == COLOR])
+            if candidates
+            else None
+        )
     elif color:
         rgb = _given(bag, "color", color, (IMAGE, COMPRESSED))
     return Topics(chosen, own_info, rgb, _truth(bag))
@@ -120,7 +122,9 @@ def _find(bag: Bag, role: str, candidates: list[str], preferences: list[str | Ca
         if len(left) > 1:
             left = [n for n in left if (n == preference if isinstance(preference, str) else preference(n))] or left
     if len(left) > 1:
-        raise InputError(f"{bag.path} has several {role} topics ({', '.join(sorted(left))}): choose one with --{_option(role)}")
+        raise InputError(
+            f"{bag.path} has several {role} topics ({', '.join(sorted(left))}): choose one with --{_option(role)}"
+        )
     return left[0]
 
 

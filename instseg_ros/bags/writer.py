@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from . import topics as names
 from .reader import typestore
 
 ZSTD_LEVEL = 6
-"""Depth becomes a seventh smaller than at the usual 3, for 6 ms a frame (640x480); 19 would cost 240 ms for a further fifth."""
+"""Depth gets a seventh smaller than at the usual 3, for 6 ms a frame (640x480); 19 takes 240 ms for another fifth."""
 JPEG_QUALITY = 90
 
 
 class BagWriter:
-    """Writes frames as ``aligned_depth_to_color/image_raw`` (16UC1 mm), its ``camera_info``, ``color/image_raw`` and truth.
+    """Writes ``aligned_depth_to_color/image_raw`` (16UC1 mm), its ``camera_info``, ``color/image_raw`` and truth.
 
     Use as a context manager. The bag (a folder with one .mcap, zstd) appears under its name only when it is whole: an
     exception inside the ``with`` leaves nothing behind.
@@ -110,10 +111,8 @@ class BagWriter:
     def abort(self) -> None:
         """Leave nothing behind."""
         if self._temporary is not None:
-            try:
+            with suppress(Exception):  # whatever is wrong with the unfinished file, it goes now
                 self._writer.close()
-            except Exception:  # noqa: BLE001 - whatever is wrong with the unfinished file, it goes now
-                pass
         self._remove()
 
     def _remove(self) -> None:
@@ -140,7 +139,9 @@ class BagWriter:
             return
         bgr = cv2.cvtColor(frame.color, cv2.COLOR_RGB2BGR)
         data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-        message = self._types[names.COMPRESSED](self._header(frame), format="rgb8; jpeg compressed bgr8", data=data.ravel())
+        message = self._types[names.COMPRESSED](
+            self._header(frame), format="rgb8; jpeg compressed bgr8", data=data.ravel()
+        )
         self._write(f"{names.COLOR}/compressed", frame.stamp_ns, message)
 
     def _camera_info(self, frame: Frame) -> Any:
@@ -161,7 +162,9 @@ class BagWriter:
 
     def _write_truth(self, frame: Frame, truth: Truth) -> None:
         if truth.labels.shape != frame.shape:
-            raise InputError(f"truth masks are {truth.labels.shape} pixels, depth {frame.shape}: they must be of one camera")
+            raise InputError(
+                f"truth masks are {truth.labels.shape} pixels, depth {frame.shape}: they must be of one camera"
+            )
         new = {str(i): name for i, name in zip(truth.object_id.tolist(), truth.part)} | self._part_names
         if new != self._part_names:
             self._part_names = new

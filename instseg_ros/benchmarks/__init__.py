@@ -1,4 +1,4 @@
-"""Speed and memory on this machine, one module a kind: ``run(options: Options) -> dict``. Imported only when asked for."""
+"""Speed and memory on this machine, one module a kind: ``run(options: Options) -> dict``, imported when asked for."""
 
 from __future__ import annotations
 

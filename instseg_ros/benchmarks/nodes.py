@@ -57,7 +57,12 @@ def play(options: Options, frames: int, watch: Callable[[int], None] | None = No
         segmenter = nodes.start(
             "segmenter",
             SEGMENTER,
-            {"model": str(find_model(options.model)), "device": options.device, "use_sim_time": True, "stale_after": 0.0},
+            {
+                "model": str(find_model(options.model)),
+                "device": options.device,
+                "use_sim_time": True,
+                "stale_after": 0.0,
+            },
             camera_remappings(recorded.topics),
         )
         player = nodes.start(

@@ -15,9 +15,13 @@ EXAMPLE = "instseg bench ros --json ros.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("kind", choices=list(KINDS), metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--model", metavar="DIR", default="", help="model directory or shipped model's name (default: the shipped one)")
+    parser.add_argument(
+        "--model", metavar="DIR", default="", help="model directory or shipped model's name (default: the shipped one)"
+    )
     parser.add_argument("--bag", metavar="BAG", default="", help="frames to work on (default: the bundled bag)")
-    parser.add_argument("--frames", metavar="N", type=int, help="how many frames or samples (default: the benchmark's own)")
+    parser.add_argument(
+        "--frames", metavar="N", type=int, help="how many frames or samples (default: the benchmark's own)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     add_common_arguments(parser)
 

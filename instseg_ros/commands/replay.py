@@ -10,8 +10,8 @@ from typing import Any
 from ..cli import add_common_arguments
 from ..errors import InputError
 
-HELP = """Segment every frame of a rosbag2 once, in recorded order, without ROS, and score the answers against the bag's truth
-topics where it has them (/truth/masks, /truth/amodal_layers, /truth/instances).
+HELP = """Segment every frame of a rosbag2 once, in recorded order, without ROS, and score the answers against the bag's
+truth topics where it has them (/truth/masks, /truth/amodal_layers, /truth/instances).
 
 Two runs give the same scores. Depth (16UC1, 32FC1 or compressedDepth), camera info and colour are found by
 realsense2_camera's names, else by type and name."""
@@ -50,7 +50,11 @@ def run(args: argparse.Namespace) -> dict:
 
     segmenter = load_segmenter(find_model(args.model), args.device)
     frames = BagFrames(
-        args.bag, depth=args.depth, info=args.info, color=args.color, use_color=segmenter.needs_color or bool(args.pictures)
+        args.bag,
+        depth=args.depth,
+        info=args.info,
+        color=args.color,
+        use_color=segmenter.needs_color or bool(args.pictures),
     )
     evaluation = Evaluation()
     seconds: list[float] = []
@@ -60,7 +64,7 @@ def run(args: argparse.Namespace) -> dict:
     for number, (frame, truth) in enumerate(progress, 1):
         if segmenter.needs_color and frame.color is None:
             raise InputError(
-                f"{args.bag}: the frame at {frame.stamp_ns * 1e-9:.3f} s has no colour image, which {args.model} needs: "
+                f"{args.bag}: the frame at {frame.stamp_ns * 1e-9:.3f} s has no colour, which {args.model} needs: "
                 "name the topic with --color"
             )
         begin = time.perf_counter()
@@ -89,7 +93,9 @@ def _draw(folder: str, number: int, frame: Any, instances: Any, truth: Any, text
     from ..evaluation.side_by_side import side_by_side, write_picture
 
     true = None if truth is None else truth.labels
-    write_picture(Path(folder) / f"{number:04d}.png", side_by_side(frame.depth, frame.color, instances.labels, true, text))
+    write_picture(
+        Path(folder) / f"{number:04d}.png", side_by_side(frame.depth, frame.color, instances.labels, true, text)
+    )
 
 
 def _print(name: str, result: dict) -> None:

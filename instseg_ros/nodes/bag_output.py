@@ -62,7 +62,9 @@ class BagOutput:
                     raise InputError(f"{topic} needs the package of {type_name}, which is not installed")
                 node.get_logger().warning(f"{topic} is not played: {type_name} is not installed here")
                 continue
-            self._publishers[topic] = node.create_publisher(kind, topic, LATCHED if topic in LATCHED_TOPICS else RELIABLE)
+            self._publishers[topic] = node.create_publisher(
+                kind, topic, LATCHED if topic in LATCHED_TOPICS else RELIABLE
+            )
             raw = raw_topic(bag, topic) if decompress else None
             if raw is not None:
                 self._raw[topic] = raw

@@ -71,11 +71,19 @@ class BagPlayerNode(Node):
 
     def _check(self) -> None:
         wanted = self.wanted
-        for name, low in (("rate", 1e-3), ("answer_timeout", 1e-3), ("passes", 0), ("subscribers", 0), ("wait_for_subscribers", 0)):
+        for name, low in (
+            ("rate", 1e-3),
+            ("answer_timeout", 1e-3),
+            ("passes", 0),
+            ("subscribers", 0),
+            ("wait_for_subscribers", 0),
+        ):
             if not wanted[name] >= low:
                 raise InputError(f"{name} must be at least {low:g}, got {wanted[name]:g}")
         if wanted["lockstep"] and not (wanted["answers"] and all(wanted["answers"])):
-            raise InputError(f"answers is {list(wanted['answers'])}: lockstep needs topics that answer, such as /instseg/masks")
+            raise InputError(
+                f"answers is {list(wanted['answers'])}: lockstep needs topics that answer, such as /instseg/masks"
+            )
 
     # ------------------------------------------------------------------------------------------------ start and end
 
@@ -186,8 +194,8 @@ class BagPlayerNode(Node):
         if gone:
             raise InputError(f"nobody publishes {', '.join(gone)} any more: see the log of the node that did")
         self.get_logger().warning(
-            f"frame {self.played + 1} (stamp {depth.stamp_ns * 1e-9:.3f}) was not answered on {', '.join(missing)} within "
-            f"{self.wanted['answer_timeout']:g} s"
+            f"frame {self.played + 1} (stamp {depth.stamp_ns * 1e-9:.3f}) was not answered on {', '.join(missing)} "
+            f"within {self.wanted['answer_timeout']:g} s"
         )
 
     # ------------------------------------------------------------------------------------------------ telling
@@ -214,7 +222,9 @@ class BagPlayerNode(Node):
         if self.wanted["lockstep"]:
             text += f", {len(self.latencies)} answered, {self.unanswered} unanswered"
         if self.latencies:
-            text += f", {np.median(self.latencies) * 1e3:.1f} ms from depth published to {self.answers.topics[0]} (median)"
+            text += (
+                f", {np.median(self.latencies) * 1e3:.1f} ms from depth published to {self.answers.topics[0]} (median)"
+            )
         self.get_logger().info(text)
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:

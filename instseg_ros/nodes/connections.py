@@ -14,8 +14,8 @@ from ..errors import InputError
 from .bag_output import LATCHED, RELIABLE, BagOutput, message_type
 
 SETTLE = 1.0
-"""Seconds: discovery tells the two sides of a connection about each other at slightly different times, and nobody can see
-whether the other side knows."""
+"""Seconds: discovery tells the two sides of a connection about each other at slightly different times, and neither can
+see whether the other knows."""
 PERIOD = 0.05
 """Seconds between two looks."""
 
@@ -50,7 +50,7 @@ class Connections:
         """Wait until all are connected; False when the process is told to end before.
 
         Raises:
-            InputError: somebody whose answers are needed is still missing when patience ends. Timed playing begins then.
+            InputError: somebody whose answers are needed is missing when patience ends (timed playing begins then).
         """
         limit = time.monotonic() + self._patience
         since: float | None = None

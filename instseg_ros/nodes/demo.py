@@ -33,7 +33,7 @@ what next
   your camera         ros2 launch realsense2_camera rs_launch.py align_depth.enable:=true
                       ros2 launch instseg_ros bin_picking.launch.py
                       (without ROS' launch: instseg up)
-  your part, CAD      instseg synth bins --mesh part.stl --units mm --scenes 2000 --instances 3-12 --camera d435 --out data/part
+  your part, CAD      instseg synth bins --mesh part.stl --units mm --scenes 2000 --instances 3-12 --out data/part
                       instseg train clusternet --data data/part --out runs/part
 """
 
@@ -42,7 +42,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="instseg_ros.nodes.demo", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--bag", default="", help="rosbag2 to play (default: the bundled one)")
-    parser.add_argument("--model", default="", help="model directory or shipped model's name (default: the shipped one)")
+    parser.add_argument(
+        "--model", default="", help="model directory or shipped model's name (default: the shipped one)"
+    )
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for the results (default: demo_out)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     return parser.parse_args(argv)
@@ -59,7 +61,10 @@ def run(args: argparse.Namespace) -> dict:
     _clear(args.out)
     print(f"bag    {bag} ({len(recorded)} frames)\nmodel  {model} ({method})", flush=True)
     with NodeProcesses(args.out / "logs") as nodes:
-        print(f"nodes  bag_player → segmenter → evaluator, over DDS in ROS domain {nodes.environment['ROS_DOMAIN_ID']}", flush=True)
+        print(
+            f"nodes  bag_player → segmenter → evaluator, over DDS in ROS domain {nodes.environment['ROS_DOMAIN_ID']}",
+            flush=True,
+        )
         nodes.start(
             "segmenter",
             SEGMENTER,
@@ -84,7 +89,8 @@ def run(args: argparse.Namespace) -> dict:
     frames = result["frames"]
     if frames["answered"] != len(recorded) or frames["duplicates"]:
         raise InputError(
-            f"{frames['answered']} of {len(recorded)} frames were answered, {frames['duplicates']} twice: see {args.out / 'logs'}"
+            f"{frames['answered']} of {len(recorded)} frames were answered, {frames['duplicates']} twice: "
+            f"see {args.out / 'logs'}"
         )
     print(NEXT.format(out=args.out))
     return result
@@ -144,7 +150,7 @@ def _raw(topic: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m instseg_ros.nodes.demo``. Exit status 0 = every frame was answered, 2 = not, with one line that says why."""
+    """``python -m instseg_ros.nodes.demo``. Status 0 = every frame was answered, else 2 and a line that says why."""
     args = parse(sys.argv[1:] if argv is None else argv)
     try:
         run(args)

@@ -1,7 +1,8 @@
 """The evaluator node: a segmenter's answers against truth topics, by equal stamps → metrics, latency, pictures.
 
 Callbacks only note arrival times and keep the bytes; scoring runs in the main thread. ``~/scored`` (std_msgs/Header)
-tells when a frame is done: a bag_player in lockstep that waits for it, too, keeps scoring out of the next frame's latency.
+tells when a frame is done: a bag_player in lockstep that waits for it, too, keeps scoring out of the next frame's
+latency.
 
 The run ends when bag_player reports ``finished``, after ``idle_timeout``, or on Ctrl-C; metrics.json is written then.
 """

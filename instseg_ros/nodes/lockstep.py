@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 
 class Answers:
-    """Answers are known by their topic and by the stamp of the frame that they answer. Safe to use from several threads.
+    """Answers are known by their topic and by the stamp of the frame that they answer. Safe to use from any thread.
 
     Args:
         topics: each of them has to answer every frame.

@@ -42,7 +42,7 @@ class Pairing:
         self.duplicates = 0
 
     def add(self, kind: str, stamp_ns: int, message: Any) -> list[Collected]:
-        """One more message. Returns the frames for which nothing more is waited: complete ones, and old ones given up."""
+        """One more message. Returns the frames that wait for nothing more: complete ones, and old ones given up."""
         arrived = self._now()
         frame = self._open.get(stamp_ns)
         if frame is None:

@@ -1,4 +1,4 @@
-"""What the evaluator does with one frame's messages: decode, score, draw. The messages' bytes come as they were received."""
+"""What the evaluator does with one frame's messages, which come as received bytes: decode, score, draw."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ class Scoring:
         scores = self._evaluation.result(seed=seed) if self.counts["scored"] else {}
         names = ("seen", "answered", "unanswered", "scored", "without_truth")
         frames = {name: self.counts[name] for name in names}
-        return jsonable(scores | {"frames": frames, "latency_ms": milliseconds(self.latencies) | {"definition": LATENCY}})
+        return jsonable(
+            scores | {"frames": frames, "latency_ms": milliseconds(self.latencies) | {"definition": LATENCY}}
+        )
 
     def _instances(self, frame: Collected) -> Instances:
         layers = decode_labels(_decode(frame, "layers")) if "layers" in frame.messages else None
@@ -111,7 +113,9 @@ class Scoring:
     def _truth(self, frame: Collected) -> Truth | None:
         if "true_masks" not in frame.messages:
             return None
-        layers, instances = (_decode(frame, k) if k in frame.messages else None for k in ("true_layers", "true_instances"))
+        layers, instances = (
+            _decode(frame, k) if k in frame.messages else None for k in ("true_layers", "true_instances")
+        )
         return decode_truth(_decode(frame, "true_masks"), layers, instances, self.part_names)
 
     def _draw(self, frame: Collected, instances: Instances, truth: Truth | None, text: str) -> None:
