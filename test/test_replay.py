@@ -9,7 +9,7 @@ import pytest
 from bag_scenes import scenes, write_bag
 
 from instseg_ros import cli
-from instseg_ros.clouds import instance_table, instances_from
+from instseg_ros.clouds import INSTANCE_DTYPE, instance_table, instances_from, read_cloud
 from instseg_ros.geometry import deproject, depth_order, label_moments
 from instseg_ros.instances import Instances
 from instseg_ros.methods import Segmenter
@@ -126,9 +126,10 @@ def test_instance_tables_round_trip():
 
 def test_the_nodes_publish_the_same_table():
     answers = pytest.importorskip("instseg_ros.nodes.answers", reason="needs ROS 2")
-    from instseg_ros.clouds import INSTANCE_DTYPE
-
-    assert answers.INSTANCE_DTYPE == INSTANCE_DTYPE
+    frame, _ = next(scenes(1))
+    instances = Threshold().segment(frame)
+    published = read_cloud(answers.instances_cloud(frame, instances))
+    assert published.dtype == INSTANCE_DTYPE and published.tobytes() == instance_table(instances).tobytes()
 
 
 def test_the_demo_over_dds_gives_the_scores_of_the_replay(spawn, tmp_path):

@@ -9,6 +9,7 @@ from sensor_msgs_py import point_cloud2
 from std_msgs.msg import Header
 
 from .. import images
+from ..clouds import INSTANCE_DTYPE, cloud_fields, instance_table
 from ..drawing import colorize_depth, draw_overlay, label_colors
 from ..frame import Frame
 from ..geometry import deproject, principal_axes, quaternion_from_matrix
@@ -25,15 +26,12 @@ def _fields(names: str, datatype: int, offset: int = 0) -> list[PointField]:
 
 
 INSTANCE_FIELDS = [
-    *_fields("x y z cxx cxy cxz cyy cyz czz", PointField.FLOAT32),
-    *_fields("label", PointField.UINT32, 36),
-    *_fields("score visible_fraction", PointField.FLOAT32, 40),
-    *_fields("depth_order pixels", PointField.UINT32, 48),
+    PointField(name=name, offset=offset, datatype=datatype, count=count)
+    for name, offset, datatype, count in cloud_fields(INSTANCE_DTYPE)
 ]
 """Fields of ``~/instances``: metres, m², label as in ``~/masks``, [0, 1], [0, 1] or NaN, 0 = on top, visible pixels."""
 POINT_FIELDS = [*_fields("x y z rgb", PointField.FLOAT32), *_fields("label", PointField.UINT32, 16)]
 """Fields of ``~/points``; ``rgb`` is packed as PCL does."""
-INSTANCE_DTYPE = point_cloud2.dtype_from_fields(INSTANCE_FIELDS)
 
 
 def masks(frame: Frame, instances: Instances) -> Image:
@@ -48,15 +46,7 @@ def amodal_layers(frame: Frame, instances: Instances) -> Image:
 
 def instances_cloud(frame: Frame, instances: Instances) -> PointCloud2:
     """One point per instance, row ``i`` = label ``i + 1``: centroid, covariance and the rest of ``INSTANCE_FIELDS``."""
-    rows = np.empty(len(instances), INSTANCE_DTYPE)
-    for i, axis in enumerate("xyz"):
-        rows[axis] = instances.centroid[:, i]
-        for j in range(i, 3):
-            rows[f"c{axis}{'xyz'[j]}"] = instances.covariance[:, i, j]
-    rows["label"] = np.arange(1, len(instances) + 1)
-    for name in ("score", "visible_fraction", "depth_order", "pixels"):
-        rows[name] = getattr(instances, name)
-    return point_cloud2.create_cloud(header_of(frame), INSTANCE_FIELDS, rows)
+    return point_cloud2.create_cloud(header_of(frame), INSTANCE_FIELDS, instance_table(instances))
 
 
 def poses(frame: Frame, instances: Instances) -> PoseArray:

@@ -10,9 +10,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from .. import images
+from ..camera_info import read_camera_info
 from ..errors import InputError
 from ..frame import Frame
-from ..geometry import crop_intrinsics, scale_intrinsics
 
 
 class BadFrame(InputError):
@@ -62,23 +62,14 @@ def intrinsics(info: CameraInfo, shape: tuple[int, int]) -> np.ndarray:
     Raises:
         BadFrame: ``camera_info`` (not calibrated), ``size`` (it describes an image of another size).
     """
-    K = np.array(info.k, np.float64).reshape(3, 3)
-    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
-        raise BadFrame(
-            "camera_info", f"camera_info has fx = {K[0, 0]:g}, fy = {K[1, 1]:g}: calibrate the camera or fix its driver"
-        )
-    width, height = info.width, info.height
-    if info.roi.width and info.roi.height:
-        K = crop_intrinsics(K, info.roi.x_offset, info.roi.y_offset)
-        width, height = info.roi.width, info.roi.height
-    bin_x, bin_y = max(info.binning_x, 1), max(info.binning_y, 1)
-    if (bin_x, bin_y) != (1, 1):
-        K = scale_intrinsics(K, 1 / bin_x, 1 / bin_y)
-        width, height = width // bin_x, height // bin_y
-    if (height, width) != tuple(shape):
+    try:
+        K, size = read_camera_info(info)
+    except InputError as error:
+        raise BadFrame("camera_info", str(error)) from None
+    if size != tuple(shape):
         raise BadFrame(
             "size",
-            f"depth is {_size(shape)}, camera_info describes {width} x {height}: "
+            f"depth is {_size(shape)}, camera_info describes {_size(size)}: "
             "subscribe to the camera_info of the same stream as the depth image",
         )
     return K
