@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instseg_ros.clustering.gmm import GaussianMixture
-from instseg_ros.clustering.seeded import seeded_gmm, sphere_clusters
+from instseg_ros.clustering.seeded import merge_fragments, seeded_gmm, sphere_clusters
 
 
 def blobs(centers, count=200, sigma=0.002, seed=0):
@@ -73,7 +73,7 @@ def test_one_iteration_moves_border_points_to_the_likelier_blob():
     radius = torch.full((800,), 0.0155)
     first = sphere_clusters(x, eta, radius, min_points=10, max_clusters=9)
     swallowed = int((first[400:] == first[0]).sum())
-    labels, _ = seeded_gmm(x, eta, radius, min_points=10)
+    labels = GaussianMixture.fit(x, first, noise=1e-3).assign(x)
     assert swallowed > 50
     assert int((labels[400:] == labels[0]).sum()) < swallowed / 5
 
@@ -89,3 +89,24 @@ def test_flat_and_identical_points_stay_finite():
     x = torch.zeros(100, 9)
     labels, mixture = seeded_gmm(x, torch.ones(100), torch.zeros(100) + 1e-6, min_points=5)
     assert (labels == 0).all() and torch.isfinite(mixture.log_likelihood(x)).all()
+
+
+def test_fragments_within_the_radius_go_back_and_parts_two_radii_apart_stay():
+    x = torch.tensor([[0.0], [0.001], [0.008], [0.021], [0.022], [0.5]])
+    labels = torch.tensor([0, 0, 1, 2, 2, -1])
+    merged = merge_fragments(x, labels, torch.full((6,), 0.01))
+    assert merged.tolist() == [0, 0, 0, 1, 1, -1]
+
+
+def test_a_fragment_goes_to_the_relatively_nearest_part():
+    x = torch.tensor([[0.0], [0.03], [0.018]])
+    radius = torch.tensor([0.02, 0.013, 0.02])
+    assert merge_fragments(x, torch.tensor([0, 1, 2]), radius).tolist() == [0, 1, 0]  # 0.018 / 0.02 < 0.012 / 0.013
+
+
+def test_a_component_that_loses_its_points_is_dropped():
+    # A few points at the rim of a blob make a component of their own, which the blob outweighs in the mixture.
+    x, _ = blobs([[0.0, 0, 0], [0.05, 0, 0]], count=300, sigma=0.003)
+    labels, mixture = seeded_gmm(x, torch.linspace(0.9, 0.1, len(x)), torch.full((len(x),), 0.006), min_points=30)
+    assert len(mixture.mean) == int(labels.max()) + 1
+    assert (torch.bincount(labels) >= 30).all()

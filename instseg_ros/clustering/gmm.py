@@ -45,6 +45,10 @@ class GaussianMixture:
         log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
         return cls(mean, whitening, (count / count.sum()).log() - log_det)
 
+    def select(self, keep: Tensor) -> GaussianMixture:
+        """The components where ``keep`` (K,) bool holds; their weights keep their ratios."""
+        return GaussianMixture(self.mean[keep], self.whitening[keep], self.log_weight[keep])
+
     def log_likelihood(self, features: Tensor) -> Tensor:
         """log(weight · density) of (N, D) features under every component, (N, K)."""
         k, d = self.mean.shape

@@ -41,6 +41,41 @@ def sphere_clusters(features: Tensor, probability: Tensor, radius: Tensor, *, mi
     return labels
 
 
+def merge_fragments(features: Tensor, labels: Tensor, radius: Tensor) -> Tensor:
+    """Give clusters that are no parts of their own back to the part they broke off from.
+
+    By Eq. 2 the features of two parts are at least 2 B apart, so a later cluster whose mean lies within the mean radius of
+    an earlier one is what that one's sphere missed. (Not in the paper, which keeps such fragments.)
+
+    Args:
+        features: (N, D) m. labels: (N,) int64 in the order found, −1 = unassigned. radius: (N,) m.
+
+    Returns:
+        (N,) int64, renumbered without gaps.
+    """
+    use = labels >= 0
+    if not bool(use.any()):
+        return labels
+    k = labels[use]
+    count = torch.bincount(k).to(features.dtype)
+    mean = torch.zeros(len(count), features.shape[1], dtype=features.dtype, device=features.device)
+    mean = mean.index_add_(0, k, features[use]) / count[:, None]
+    reach = torch.zeros_like(count).index_add_(0, k, radius[use]) / count
+    relative = (torch.cdist(mean, mean) / reach[None]).tolist()  # row: the later cluster, column: the earlier one
+    roots: list[int] = []
+    owner: list[int] = []
+    for row in relative:
+        nearest = min(range(len(roots)), key=lambda i: row[roots[i]], default=-1)
+        if nearest >= 0 and row[roots[nearest]] < 1:
+            owner.append(nearest)
+        else:
+            owner.append(len(roots))
+            roots.append(len(owner) - 1)
+    merged = labels.clone()
+    merged[use] = torch.tensor(owner, device=labels.device)[k]
+    return merged
+
+
 def seeded_gmm(
     features: Tensor,
     probability: Tensor,
@@ -52,15 +87,25 @@ def seeded_gmm(
 ) -> tuple[Tensor, GaussianMixture | None]:
     """Sphere initialisation refined by one iteration of a Gaussian mixture with one component a cluster.
 
+    Components that end up with fewer than ``min_points`` points are dropped and their points go to the likeliest of the rest.
+
     Args:
         features, probability, radius, min_points, max_clusters: as in :func:`sphere_clusters`.
         noise: metres, standard deviation added to every component so that flat clusters stay invertible.
 
     Returns:
-        labels (N,) int64 in 0…K−1, every point assigned (−1 only where K = 0), and the mixture after the iteration.
+        labels (N,) int64 in 0…K−1, every point assigned (−1 only where K = 0), and the mixture behind them.
     """
     labels = sphere_clusters(features, probability, radius, min_points=min_points, max_clusters=max_clusters)
+    labels = merge_fragments(features, labels, radius)
     if not bool((labels >= 0).any()):
         return labels, None
     mixture = GaussianMixture.fit(features, labels, noise=noise)
-    return mixture.assign(features), mixture
+    likelihood = mixture.log_likelihood(features)
+    labels = likelihood.argmax(1)
+    keep = torch.bincount(labels, minlength=len(mixture.mean)) >= min_points
+    if not bool(keep.any()):
+        return torch.full_like(labels, -1), None
+    if not bool(keep.all()):
+        mixture, labels = mixture.select(keep), likelihood[:, keep].argmax(1)
+    return labels, mixture
