@@ -135,7 +135,9 @@ def _report(result: dict, seconds: float) -> None:
         f"frames   {frames['seen']} played, {frames['answered']} answered, {frames['unanswered']} unanswered, "
         f"{frames['duplicates']} answered twice"
     )
-    print(f"latency  {latency['median']:.0f} ms median, {latency['p90']:.0f} ms p90, from depth image to masks")
+    share = result.get("segmenter", {}).get("segment_ms_median")
+    of_which = f", of which segment() {float(share):.0f} ms" if share else ""
+    print(f"latency  {latency['median']:.0f} ms median{of_which}, {latency['p90']:.0f} ms p90, from depth image to masks")
     print(f"total    {seconds:.0f} s, loading included")
 
 
