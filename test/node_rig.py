@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from instseg_ros.nodes.messages import frame_to_messages, stamp_ns
-from instseg_ros.nodes.runner import spin_until
+from instseg_ros.nodes.runner import Spinner
 from instseg_ros.nodes.segmenter import SegmenterNode
 
 TYPES = {
@@ -51,11 +50,10 @@ class Client(Node):
         self._node = node
         self._inputs = {n: self.create_publisher(t, n, QoSProfile(depth=10)) for n, t in (inputs or INPUTS).items()}
         self.create_subscription(DiagnosticArray, "/diagnostics", self.heard["diagnostics"].append, 10)
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=spin_until, args=(self._executor, self._stop), daemon=True)
-        self._thread.start()
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(self)
+        self._spinner = Spinner(executor)
+        self._spinner.start()
 
     def hear(self, *topics: str) -> None:
         """Subscribe to answers and wait until both sides know of the connection."""
@@ -141,9 +139,7 @@ class Client(Node):
 
     def end(self) -> None:
         """Stop spinning."""
-        self._stop.set()
-        self._thread.join(10)
-        self._executor.shutdown()
+        self._spinner.stop()
         self.destroy_node()
 
 
@@ -167,19 +163,16 @@ class Rig:
         self.client = Client(other, inputs=inputs)
         self.node = SegmenterNode(load=load, context=context, parameter_overrides=overrides)
         self.client.peer = self.node
-        self._executor = MultiThreadedExecutor(num_threads=4, context=context)
-        self._executor.add_node(self.node)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=spin_until, args=(self._executor, self._stop), daemon=True)
-        self._thread.start()
+        executor = MultiThreadedExecutor(num_threads=4, context=context)
+        executor.add_node(self.node)
+        self._spinner = Spinner(executor)
+        self._spinner.start()
         self.started = self.node.start()
 
     def end(self) -> None:
         """Take both down."""
-        self._stop.set()
-        self._thread.join(10)
+        self._spinner.stop()
         self.node.close()
-        self._executor.shutdown()
         self.node.destroy_node()
         self.client.end()
         self._contexts.close()

@@ -19,8 +19,6 @@ from ..errors import InputError
 
 THREADS = 4
 """Intake, timers, a service that waits for its answer, and one for parameters and lifecycle."""
-STOP_PERIOD = 0.1
-"""Seconds after which an idle executor looks whether it should stop."""
 PATIENCE = 4
 """A process that does not end in time is ended by this signal."""
 
@@ -56,7 +54,7 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
     except RuntimeError as error:  # arguments that rcl cannot parse, a YAML that is not there
         return _refuse(error)
     executor = MultiThreadedExecutor(num_threads=THREADS)
-    spinner = threading.Thread(target=_spin, args=(executor, stop), name="executor")
+    spinner = Spinner(executor, on_end=stop.set)
     nodes: list[Runnable] = []
     status = 0
     try:
@@ -74,35 +72,50 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
         status = _refuse(error)
     finally:
         stop.set()
-        if spinner.is_alive():
-            spinner.join()
+        spinner.stop()
         for node in nodes:
             node.close()
-        executor.shutdown(timeout_sec=5.0)
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
-    return status or _failure(spinner)
+    return status or int(spinner.failed)
 
 
-def spin_until(executor: Executor, stop: threading.Event) -> None:
-    """Spin until ``stop`` is set; after that the executor may be shut down, which pulls the rug from under a ``spin``."""
-    while not stop.is_set() and executor.context.ok():
-        executor.spin_once(timeout_sec=STOP_PERIOD)
+class Spinner:
+    """A thread that spins an executor. ``Executor.spin`` itself cannot be ended without taking the executor down under it.
 
+    Attributes:
+        failed: a callback raised, which ended the spinning.
+    """
 
-def _spin(executor: Executor, stop: threading.Event) -> None:
-    try:
-        spin_until(executor, stop)
-    except Exception:
-        traceback.print_exc()
-        threading.current_thread().failed = True  # type: ignore[attr-defined]
-    finally:
-        stop.set()
+    def __init__(self, executor: Executor, on_end: Callable[[], None] = lambda: None) -> None:
+        self.failed = False
+        self._executor, self._on_end = executor, on_end
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
 
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
 
-def _failure(spinner: threading.Thread) -> int:
-    return int(getattr(spinner, "failed", False))
+    def stop(self) -> None:
+        """End after the callbacks in hand, and take the executor down."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._executor.create_task(lambda: None)  # wakes it
+            if self._thread.is_alive():
+                self._thread.join()
+            self._executor.shutdown(timeout_sec=5.0)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set() and self._executor.context.ok():
+                self._executor.spin_once()
+        except Exception:
+            traceback.print_exc()
+            self.failed = True
+        finally:
+            self._on_end()
 
 
 def _catch_signals(stop: threading.Event) -> None:
