@@ -158,7 +158,11 @@ class ClusterNetSegmenter(Segmenter):
         )
 
     def _describe(self, votes: Votes, labels: Tensor, mixture: GaussianMixture) -> dict[str, Tensor]:
-        """Score (K,), centroid (K, 3) and, where predicted, covariance (K, 3, 3) of every cluster: means over its votes."""
+        """Score (K,), centroid (K, 3) and, where predicted, covariance (K, 3, 3) of every cluster: means over its votes.
+
+        The score (the paper leaves it open) joins the probability that a centroid is among the votes, that they are part
+        pixels, and how tightly they agree compared with the radius B.
+        """
         count = len(mixture.mean)
         weight = torch.bincount(labels, minlength=count).clamp_min(1).float()
 
@@ -170,8 +174,9 @@ class ClusterNetSegmenter(Segmenter):
         seedness = mean(votes.probability.square()) / mean(votes.probability).clamp_min(1e-6)
         centroid = mean(votes.centroid)
         spread = mean((votes.centroid - centroid[labels]).square().sum(1)).sqrt()
-        score = seedness * mean(votes.confidence) * torch.exp(-spread / mean(votes.radius).clamp_min(self.thresholds.min_radius))
-        table = {"score": score.clamp(0, 1), "centroid": centroid}
+        coherence = torch.exp(-spread / mean(votes.radius).clamp_min(self.thresholds.min_radius))
+        score = (seedness * mean(votes.confidence) * coherence).clamp(0, 1).pow(1 / 3)  # geometric mean of the three
+        table = {"score": score, "centroid": centroid}
         if votes.moments is not None:
             table["covariance"] = _square(mean(votes.moments))
         return table
