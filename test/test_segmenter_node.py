@@ -232,6 +232,17 @@ def test_a_bag_that_starts_over_is_answered_again(rig):
         client.wait_for_stamp(client.send_frame(boxes(stamp_ns=second * 10**9)[0]))
 
 
+def test_negative_stamps_are_refused_and_survived(rig):
+    client = rig().client
+    client.hear("masks")
+    client.connect()
+    depth, info, _ = messages()
+    depth.header.stamp = Time(sec=-5)
+    client.send(depth, info)
+    client.wait_for_status(lambda s: "negative stamp" in s["last_error"])
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+
+
 def test_frames_of_another_clock_are_answered(rig):
     client = rig(stale_after=1.0).client
     client.hear("masks")

@@ -123,6 +123,7 @@ class Engine:
             slop=wanted.sync_slop,
             on_frame=self._on_frame,
             on_jump=self._on_jump,
+            on_refusal=self._on_refusal,
             callback_group=self._group,
         )
 
@@ -138,3 +139,7 @@ class Engine:
 
     def _on_jump(self, seconds: float) -> None:
         self._complaints.warn("jump", f"time jumped back by {seconds:.3f} s (a looped bag?): synchronization starts anew")
+
+    def _on_refusal(self, why: str) -> None:
+        self._statistics.error(why)
+        self._complaints.warn("refusal", why)

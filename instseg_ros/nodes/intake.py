@@ -82,6 +82,7 @@ class Intake:
         slop: seconds by which stamps may differ.
         on_frame: called with every set of messages, in the executor's thread; must return at once.
         on_jump: called with the seconds of each jump backwards in time.
+        on_refusal: called with the reason why a message was left out.
         callback_group: of the subscriptions.
     """
 
@@ -95,9 +96,11 @@ class Intake:
         slop: float,
         on_frame: Callable[[Arrival], None],
         on_jump: Callable[[float], None],
+        on_refusal: Callable[[str], None],
         callback_group: CallbackGroup,
     ) -> None:
-        self._node, self._slop, self._on_frame, self._on_jump = node, slop, on_frame, on_jump
+        self._node, self._slop = node, slop
+        self._on_frame, self._on_jump, self._on_refusal = on_frame, on_jump, on_refusal
         self.sets = 0
         self.last_set = time.monotonic()
         self.topics = [
@@ -137,6 +140,9 @@ class Intake:
     def _on_message(self, message: Any, index: int) -> None:
         topic = self.topics[index]
         stamp = stamp_ns(message.header)
+        if stamp < 0:  # rclpy's Time would raise
+            self._on_refusal(f"{topic.role} has a negative stamp ({message.header.stamp.sec} s) on {topic.name}: mend its publisher")
+            return
         if topic.stamp is not None and stamp < topic.stamp:
             self._on_jump((topic.stamp - stamp) * 1e-9)
             for other in self.topics:

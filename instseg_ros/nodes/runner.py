@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import rclpy
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.executors import Executor, MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
@@ -110,7 +110,10 @@ class Spinner:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set() and self._executor.context.ok():
-                self._executor.spin_once()
+                try:
+                    self._executor.spin_once()
+                except InvalidHandle:  # an entity was destroyed while its callback was on the way
+                    continue
         except Exception:
             traceback.print_exc()
             self.failed = True
