@@ -9,8 +9,9 @@ from typing import Any
 
 from ..cli import add_common_arguments
 from ..errors import InputError
+from ..progress import ProgressBars
 
-HELP = """Score a model, baselines, or both on the same images of a dataset in BOP format.
+HELP = """Score a model, baselines, or both on the same images: of a dataset in BOP format, or of a standard benchmark.
 
 Prints one table: COCO AP and AR of masks, AR by occlusion (heavy: under 0.3 visible, medium: under 0.75, little), mIoU
 one-to-one and best-match, count accuracy, centroid error (mm), seconds an image. True instances that are visible to less
@@ -25,8 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baseline", metavar="NAME", action="append", default=[],
         help="a classical method (repeatable): components, kmeans, spectral, grabcut, graphcut, felzenszwalb, or all",
     )  # fmt: skip
-    parser.add_argument("--data", metavar="DIR", required=True, help="dataset in BOP format")
+    parser.add_argument(
+        "--data", metavar="DIR", help="dataset in BOP format; with --benchmark: where `instseg synth benchmark` wrote it"
+    )
     parser.add_argument("--split", metavar="NAME", help="folder of the split (default: test, or the only one)")
+    parser.add_argument(
+        "--benchmark", metavar="NAME", help="test images of a standard set (insta10-sim-small, …), made where they are missing"
+    )
+    parser.add_argument("--part", metavar="NAME[,NAME…]", help="parts of the benchmark, or all (default: the model's, else all)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make its images (default 1)")
     parser.add_argument("--limit", metavar="N", type=int, help="only N images, spread evenly over the split")
     parser.add_argument(
         "--count", metavar="K", default="estimate",
@@ -47,6 +55,12 @@ def run(args: argparse.Namespace) -> dict:
     """Evaluate; the result is that of the first method, the others stand under ``baselines``."""
     if not args.model and not args.baseline:
         raise InputError("nothing to evaluate: give --model DIR, --baseline NAME, or both")
+    if not args.data and not args.benchmark:
+        raise InputError("no images to evaluate on: give --data DIR or --benchmark insta10-sim-small")
+    if args.benchmark and args.split:
+        raise InputError(
+            f"--split {args.split} does not go with --benchmark, which is a test split: leave it out, or use --data DIR alone"
+        )
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit must be at least 1, got {args.limit}")
     count = _count(args.count)
@@ -54,10 +68,14 @@ def run(args: argparse.Namespace) -> dict:
     from ..evaluation.table import format_table
 
     methods = _methods(args, count)
-    dataset = _open(args.data, args.split)
+    sets, name = _images(args)
+    if args.bop and len(sets) > 1:
+        raise InputError("--bop writes the results of one dataset: add --part NAME")
     results: dict[str, dict] = {}
-    for number, (name, (answer, color)) in enumerate(methods.items()):
-        results[name] = _evaluate(args, dataset, name, answer, color, export=args.bop if number == 0 else None)
+    for number, (method, (answer, color)) in enumerate(methods.items()):
+        results[method] = {"method": method, "data": name} | _evaluate(
+            args, sets, method, answer, color, export=args.bop if number == 0 else None
+        )
     print(format_table(results))
     first, *others = results
     return results[first] | {"baselines": {name: results[name] for name in others}}
@@ -87,38 +105,74 @@ def _methods(args: argparse.Namespace, count: str | int) -> dict[str, tuple[Any,
     return methods
 
 
-def _open(root: str, split: str | None) -> Any:
-    from ..bop import BopDataset
+def _images(args: argparse.Namespace) -> tuple[list[Any], str]:
+    """What to evaluate on, and its name."""
+    from ..evaluation.image_set import open_benchmark, open_dataset
 
-    if split is None and (Path(root) / "test").is_dir():
-        split = "test"
-    return BopDataset(root, split)
+    if not args.benchmark:
+        one = open_dataset(args.data, args.split)
+        return [one], f"{Path(args.data).name}/{one.dataset.split}"
+
+    from ..synthesis.benchmark import read_benchmark
+
+    benchmark = read_benchmark(args.benchmark)
+    parts = benchmark.select(args.part or _parts_of_model(args, list(benchmark.parts)))
+    with ProgressBars() as bars:
+        sets = open_benchmark(benchmark, parts, args.data, workers=args.workers, progress=bars)
+    some = f" ({', '.join(parts)})" if len(parts) < len(benchmark.parts) else ""
+    return sets, f"{benchmark.name}/test{some}"
 
 
-def _evaluate(args: argparse.Namespace, dataset: Any, name: str, answer: Any, color: bool, export: str | None) -> dict:
+def _parts_of_model(args: argparse.Namespace, known: list[str]) -> list[str] | None:
+    """Parts that the model's card names and the benchmark has; None (= all) without a model."""
+    if not args.model:
+        return None
+    from ..methods.model_directory import read_config
+    from ..resources import find_model
+
+    training = read_config(find_model(args.model)).get("training")
+    named = training.get("parts") if isinstance(training, dict) else None
+    parts = [str(name) for name in named or [] if name in known]
+    if not parts:
+        said = f"trained on {', '.join(map(str, named))}, which {args.benchmark} lacks" if named else "silent about its parts"
+        raise InputError(f"{args.model} is {said}: name one or more with --part, of {', '.join(known)}")
+    return parts
+
+
+def _evaluate(
+    args: argparse.Namespace, sets: list[Any], name: str, answer: Any, color: bool, export: str | None
+) -> dict:
     from tqdm import tqdm
 
     from ..evaluation.bop_results import BopResults
+    from ..evaluation.image_set import evaluate_sets
     from ..evaluation.pictures import Gallery
-    from ..evaluation.run import evaluate_dataset, spread
     from ..methods.classical.segmenter import ALGORITHMS, USES_COUNT
 
-    indices = spread(len(dataset), args.limit)
     gallery = Gallery() if args.pictures else None
     detections = BopResults() if export else None
+    images = sum(len(one.dataset) for one in sets)
+    progress = tqdm(total=min(images, args.limit or images), desc=name, unit="image", disable=not sys.stderr.isatty())
 
     def on_image(i, frame, truth, instances, seconds, figures):
         if gallery is not None:
             gallery.add(frame, truth.labels, instances.labels, figures)
         if detections is not None:
-            detections.add(dataset.keys[i], instances, seconds, truth.object_id)
+            detections.add(sets[0].dataset.keys[i], instances, seconds, truth.object_id)
+        progress.update()
 
-    progress = tqdm(indices, desc=name, unit="image", disable=not sys.stderr.isatty())
-    evaluation = evaluate_dataset(answer, dataset, indices=progress, color=color or bool(args.pictures), on_image=on_image)
-    result = {"method": name, "data": f"{Path(args.data).name}/{dataset.split}"}
+    with progress:
+        evaluation, hard = evaluate_sets(
+            answer, sets, limit=args.limit, color=color or bool(args.pictures), on_image=on_image
+        )
+    result: dict[str, Any] = {}
     if name in ALGORITHMS:
         result["given"] = {"count": args.count if name in USES_COUNT else "estimate", "foreground": args.foreground}
     result |= evaluation.result(intervals=not args.no_intervals, seed=args.seed)
+    if hard is not None:
+        figures = hard.result(intervals=not args.no_intervals, seed=args.seed)
+        result["hard"] = {key: value for key, value in figures.items() if key not in ("plots", "per_image", "protocol")}
+        result["protocol"]["hard"] = "images on which k-means fails: see the rule in hard_<split>.json beside the split"
     if gallery is not None:
         result["pictures"] = gallery.write(args.pictures, name, relative_to=args.json)
     if detections is not None:

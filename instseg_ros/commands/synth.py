@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ..synthesis.bins import BinsRecipe
     from ..synthesis.runner import Recipe
 
-HELP = "Make simulated data: bins of parts (BOP format, optionally a rosbag too), or the toy sets of two papers."
+HELP = """Make simulated data: bins of parts (BOP format, optionally a rosbag too), the standard benchmark of ten parts, or the
+toy sets of two papers."""
 EXAMPLE = "instseg synth bins --part nut --scenes 1000 --instances 5 --camera insta10 --seed 1 --workers 4 --out data/nut"
 
 
@@ -43,15 +44,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     voxels.add_argument("--instances", default="6-14", metavar="N|LOW-HIGH", help="boxes in a scene (default 6-14)")
     voxels.set_defaults(recipe=_voxels)
 
+    benchmark = kinds.add_parser("benchmark", help="a standard set of ten parts (config/insta10_sim.yaml): a folder a part")
+    benchmark.add_argument("name", metavar="NAME", help="insta10-sim-small, insta10-sim, or one with -d435 added")
+    benchmark.add_argument("--part", metavar="NAME[,NAME…]", help="only these parts (default all)")
+    benchmark.add_argument("--split", help="only train, val or test (default all three)")
+    benchmark.add_argument("--json", metavar="FILE", help="write the results as JSON")
+    benchmark.set_defaults(recipe=None)  # several of them; seeds are the benchmark's own
+
     for kind in (bins, shapes, voxels):
         kind.add_argument("--scenes", type=int, required=True, metavar="N", help="number of piles, images or scenes")
         kind.add_argument("--split", default="train", help="train, val or test: same seed, other scenes (default train)")
+        add_common_arguments(kind)
+    for kind in (bins, shapes, voxels, benchmark):
         kind.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
         kind.add_argument("--out", required=True, metavar="DIR", help="dataset folder; run the same command again to continue")
-        add_common_arguments(kind)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    if args.recipe is None:
+        return _benchmark(args)
+
     from tqdm import tqdm
 
     from ..synthesis.runner import generate
@@ -69,6 +81,33 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if bag:
         summary["bag_frames"] = _bag(args, recipe.images)
     return summary
+
+
+def _benchmark(args: argparse.Namespace) -> dict[str, Any]:
+    """Every split of every part, then the hard images of the test splits."""
+    from ..bop import BopDataset
+    from ..progress import ProgressBars
+    from ..synthesis.benchmark import read_benchmark
+    from ..synthesis.runner import SPLITS, generate
+
+    benchmark = read_benchmark(args.name)
+    parts, splits = benchmark.select(args.part), (args.split,) if args.split else SPLITS
+    recipes = {(part, split): benchmark.recipe(part, split) for part in parts for split in splits}
+    images = sum(recipe.images for recipe in recipes.values())
+    size = sum(recipe.images * recipe.bytes_per_image() for recipe in recipes.values())
+    print(f"{images} images, about {size / 1e9:.2f} GB → {args.out}")
+    results: dict[str, Any] = {part: {} for part in parts}
+    with ProgressBars() as bars:
+        for (part, split), recipe in recipes.items():
+            folder = Path(args.out) / part
+            results[part][split] = generate(recipe, folder, args.workers, bars(f"{part} {split}", recipe.images))
+            if split == "test":
+                from ..evaluation.hard import store_hard  # here: making the images needs no scikit-learn
+
+                dataset, bar = BopDataset(folder, split), bars(f"{part} k-means", recipe.images)
+                hard = store_hard(dataset, benchmark.instances, benchmark.hard_share, bar)
+                results[part]["hard_test"] = len(hard)
+    return {"benchmark": benchmark.name, "images": images, "parts": results}
 
 
 def _bag(args: argparse.Namespace, images: int) -> int:

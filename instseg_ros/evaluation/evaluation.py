@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from ..frame import Frame
@@ -49,6 +50,12 @@ class Evaluation:
             key = frame.stamp_ns if frame is not None else len(self.records)
         self.records.append(make_record(truth, instances, seconds, key))
         return image_figures(self.records[-1])
+
+    def subset(self, keys: Collection[tuple]) -> Evaluation:
+        """The evaluation of the images of these keys alone (as tuples), for instance of the hard ones."""
+        chosen = Evaluation()
+        chosen.records = [record for record in self.records if tuple(record.key) in keys]
+        return chosen
 
     def result(self, *, intervals: bool = True, seed: int = 0) -> dict:
         """Everything as JSON-ready values; what cannot be scored (no such truth, no amodal answer) is None.

@@ -36,6 +36,8 @@ def evaluate_dataset(
     indices: Iterable[int] | None = None,
     color: bool = False,
     on_image: OnImage | None = None,
+    evaluation: Evaluation | None = None,
+    prefix: tuple[str, ...] = (),
 ) -> Evaluation:
     """Score ``answer`` on images of a dataset.
 
@@ -44,8 +46,10 @@ def evaluate_dataset(
         indices: which images; all by default.
         color: whether the frames need colour.
         on_image: for pictures, exports and progress.
+        evaluation: what the images are added to; a new one by default.
+        prefix: put before (scene, image) in the images' keys.
     """
-    evaluation = Evaluation()
+    evaluation = Evaluation() if evaluation is None else evaluation
     for i in range(len(dataset)) if indices is None else indices:
         frame, truth = dataset.frame(i, color=color), dataset.truth(i, layers=True)
         start = time.perf_counter()
@@ -53,7 +57,7 @@ def evaluate_dataset(
         seconds = time.perf_counter() - start
         if len(instances.layers) > 1:
             truth = dataset.truth(i, amodal=True, layers=True)
-        figures = evaluation.add(truth, frame, instances, seconds, key=list(dataset.keys[i]))
+        figures = evaluation.add(truth, frame, instances, seconds, key=[*prefix, *dataset.keys[i]])
         if on_image is not None:
             on_image(i, frame, truth, instances, seconds, figures)
     return evaluation

@@ -43,12 +43,14 @@ def cell(value: float | None, form: str) -> str:
 
 
 def format_table(results: dict[str, dict]) -> str:
-    """One row a method and part (all parts together first); then seconds an image (median), images and instances."""
+    """One row a method and part (all parts together first, then the hard images where these are known); then seconds an
+    image (median), images and instances."""
     columns = used_columns(results.values())
     lines = [["method", "part", *(title for _, title, _ in columns), "s/image", "images", "instances"]]
     for name, result in results.items():
         parts = result["per_part"] if len(result["per_part"]) > 1 else {}
-        for part, scores in {"all": result, **parts}.items():
+        hard = {"all, hard": result["hard"]} if result.get("hard") else {}
+        for part, scores in {"all": result, **hard, **parts}.items():
             values = [cell(scores[key], form) for key, _, form in columns]
             seconds = cell(scores["seconds"]["median"], ".3f")
             lines.append([label(name, result), part, *values, seconds, str(scores["images"]), str(scores["instances"])])
