@@ -94,6 +94,16 @@ def test_best_is_bold_in_each_column(files, tmp_path):
     assert "<b>" not in rows[1].split("<td>")[1]  # AP of the worse one
 
 
+def test_hard_images_stand_beside_all(files, tmp_path):
+    text = json.loads((files / "ours.json").read_text())
+    text["hard"] = result("ours", 3, images=1)
+    (files / "ours.json").write_text(json.dumps(text))
+    assert main(["report", str(files / "ours.json"), "--out", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    table = page.split("Images on which k-means fails")[1].split("</table>")[0]
+    assert table.count("<tr>") == 2 and "ours" in table and "0.850" in table  # mIoU: 17 of 20 columns
+
+
 def test_other_images_are_not_compared_silently(files, tmp_path):
     (files / "other.json").write_text(json.dumps(result("kmeans", 2, images=2)))
     assert main(["report", str(files / "ours.json"), str(files / "other.json"), "--out", str(tmp_path / "out")]) == 0

@@ -66,6 +66,7 @@ def write_report(results: dict[str, dict], out: str | Path, title: str = "Instan
             _table(results),
             "<p class='note'>Best in bold; 95 % intervals below (bootstrap over images). AP, AR: COCO, IoU 0.50 to 0.95. heavy, medium, "
             "little: AR by occlusion. mIoU: one-to-one; best: each true instance takes its best match. mm: median centroid error.</p>",
+            _hard(results),
             *sections,
             _per_part(results),
             _sheets(results),
@@ -111,6 +112,17 @@ def _table(rows: dict[str, dict]) -> str:
         cells.append(f"<td>{cell(row['seconds']['median'], '.3f')}</td>")
         body.append(f"<tr><td>{escape(label(name, row))}</td>{''.join(cells)}</tr>")
     return f"<table><tr><th></th>{head}<th>s/image</th></tr>{''.join(body)}</table>"
+
+
+def _hard(results: dict[str, dict]) -> str:
+    rows = {label(name, result): result["hard"] for name, result in results.items() if result.get("hard")}
+    if not rows:
+        return ""
+    images = sorted({row["images"] for row in rows.values()})
+    return (
+        "<h2>Images on which k-means fails</h2>"
+        f"<p class='note'>{' or '.join(map(str, images))} of the images above, the lowest-scoring share of each part.</p>{_table(rows)}"
+    )
 
 
 def _per_part(results: dict[str, dict]) -> str:
