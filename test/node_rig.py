@@ -11,7 +11,7 @@ from typing import Any
 from conftest import open_context
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
-from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
@@ -163,7 +163,7 @@ class Rig:
         self.client = Client(other, inputs=inputs)
         self.node = SegmenterNode(load=load, context=context, parameter_overrides=overrides)
         self.client.peer = self.node
-        executor = MultiThreadedExecutor(num_threads=4, context=context)
+        executor = SingleThreadedExecutor(context=context)  # as the process runs it
         executor.add_node(self.node)
         self._spinner = Spinner(executor)
         self._spinner.start()
