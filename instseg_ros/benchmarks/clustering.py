@@ -15,6 +15,7 @@ from ..clustering.gmm import GaussianMixture
 from ..errors import InputError
 from ..evaluation import Evaluation
 from ..frame import Frame
+from ..methods.clusternet.network import Prediction
 from ..methods.clusternet.segmenter import ClusterNetSegmenter, Votes
 from ..methods.segmenter import load_segmenter
 from ..resources import find_bag, find_model
@@ -61,6 +62,10 @@ class _Rival(ClusterNetSegmenter):
     def __init__(self, base: ClusterNetSegmenter, clusterer: Clusterer | None) -> None:
         super().__init__(base.network, base.thresholds, base.device)
         self.clusterer, self.count, self.seconds = clusterer, 1, 0.0
+        self.prediction: tuple[Prediction, torch.Tensor]
+
+    def predict(self, frame: Frame) -> tuple[Prediction, torch.Tensor]:
+        return self.prediction  # of this frame: the network runs once for all
 
     def cluster(self, votes: Votes) -> tuple[torch.Tensor, GaussianMixture | None]:
         if not len(votes.features):
@@ -101,7 +106,7 @@ def compare(segmenter: ClusterNetSegmenter, frames: Iterable[tuple[Frame, Truth]
         prediction, cloud = segmenter.predict(frame)
         points.append(len(segmenter.votes(prediction, cloud).features))
         for name, rival in rivals.items():
-            rival.count = max(int((truth.visible_fraction > 0).sum()), 1)
+            rival.prediction, rival.count = (prediction, cloud), max(int((truth.visible_fraction > 0).sum()), 1)
             if key == 0:
                 rival.segment(frame)  # the first call pays for the libraries' own warm-up
             answer = rival.segment(frame)
