@@ -68,7 +68,7 @@ def find_topics(bag: Bag, *, depth: str | None = None, info: str | None = None, 
     """
     images = {name: kind for name, kind in bag.types.items() if kind in (IMAGE, COMPRESSED) and bag.counts[name]}
     chosen = _given(bag, "depth", depth, (IMAGE, COMPRESSED)) or _find(
-        bag, "depth", [name for name, kind in images.items() if _is_depth(name, kind)], [DEPTH, _is_aligned, _is_raw]
+        bag, "depth", depth_topics(bag), [DEPTH, _is_aligned, _is_raw]
     )
     folder = _stream(chosen).rsplit("/", 1)[0]
     infos = [name for name, kind in bag.types.items() if kind == CAMERA_INFO and bag.counts[name]]
@@ -87,6 +87,11 @@ def find_topics(bag: Bag, *, depth: str | None = None, info: str | None = None, 
     elif color:
         rgb = _given(bag, "color", color, (IMAGE, COMPRESSED))
     return Topics(chosen, own_info, rgb, _truth(bag))
+
+
+def depth_topics(bag: Bag) -> list[str]:
+    """Topics with depth images, by type and name."""
+    return [name for name, kind in bag.types.items() if kind in (IMAGE, COMPRESSED) and bag.counts[name] and _is_depth(name, kind)]
 
 
 def _truth(bag: Bag) -> TruthTopics:

@@ -1,0 +1,284 @@
+"""Depth in metres ↔ the small images in [−1, 1] that InSeGAN learns and answers on.
+
+InSeGAN (section 4) works on depth images in which near is bright and the floor −1. Here the value is linear in depth between
+``near`` (1) and ``far`` (−1), so it is the depth of a pinhole camera still; what the empty bin shows is −1 whatever its shape.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ...errors import InputError
+from ...frame import Frame
+from ...geometry import crop_intrinsics, scale_intrinsics
+
+UNIT = 1e-4  # metres per step of the stored background
+LEAST_COVER = 0.5  # of the region of interest that a frame must show
+CLOSING = 5  # pixels; holes of the sensor up to this size lie within a part
+MOST_SAMPLES = 16  # per side of a working pixel
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """What turns frames of one fixed camera over one bin into working images. Fitted without labels on many frames.
+
+    Attributes:
+        K: (3, 3) float64 intrinsics of the training frames, pixels.
+        image_size: (width, height) of the training frames, pixels.
+        roi: (x, y, side) of the square region of interest in training pixels: left column, top row, side. It may reach
+            beyond the image, where there is nothing to see (−1).
+        size: S, working pixels along a side of the square.
+        near, far: depth in metres of the values 1 and −1. Parts lie between them; what is nearer than ``near`` is no part.
+        background: (B, B) float32 metres, depth of the empty bin (floor, walls, whatever stands still) over the square, NaN
+            where it is unknown and nothing counts as a part.
+        margin: metres in front of the background from which a reading belongs to a part.
+
+    Raises:
+        InputError: a value that contradicts the above.
+    """
+
+    K: np.ndarray
+    image_size: tuple[int, int]
+    roi: tuple[int, int, int]
+    size: int
+    near: float
+    far: float
+    background: np.ndarray
+    margin: float
+
+    def __post_init__(self) -> None:
+        if self.K.shape != (3, 3) or not np.isfinite(self.K).all() or min(self.K[0, 0], self.K[1, 1]) <= 0:
+            raise InputError(f"normalisation: K must be 3 × 3 with positive focal lengths, got {self.K.tolist()}")
+        if len(self.image_size) != 2 or min(self.image_size) < 1:
+            raise InputError(f"normalisation: image_size must be width and height in pixels, got {list(self.image_size)}")
+        if len(self.roi) != 3 or self.roi[2] < 1:
+            raise InputError(f"normalisation: roi must be x, y and a positive side in pixels, got {list(self.roi)}")
+        if self.size < 8:
+            raise InputError(f"normalisation: size must be at least 8 working pixels, got {self.size}")
+        if not (0 <= self.near < self.far < np.inf):
+            raise InputError(f"normalisation: 0 <= near < far metres must hold, got near {self.near} and far {self.far}")
+        if not 0 < self.margin < self.far - self.near:
+            raise InputError(f"normalisation: margin must lie between 0 and far - near, got {self.margin} m")
+        shape = self.background.shape
+        if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 2 or not np.isfinite(self.background).any():
+            raise InputError(f"normalisation: background must be a square image with at least one depth, got shape {shape}")
+
+    # values
+
+    def from_metres(self, depth: np.ndarray) -> np.ndarray:
+        """Depth in metres → value, float32, 1 at ``near`` and −1 at ``far``, clipped to [−1, 1]. NaN stays NaN."""
+        value = (np.float32(self.far + self.near) - 2 * np.asarray(depth, np.float32)) / np.float32(self.far - self.near)
+        return np.clip(value, -1, 1)
+
+    def to_metres(self, value: np.ndarray) -> np.ndarray:
+        """Value → depth in metres, float32: the inverse of ``from_metres``."""
+        return (np.float32(self.far + self.near) - np.asarray(value, np.float32) * np.float32(self.far - self.near)) / 2
+
+    # pixels
+
+    @property
+    def working_K(self) -> np.ndarray:
+        """(3, 3) float64 intrinsics of the working image: ``deproject(to_metres(image), working_K)`` are points in metres."""
+        x, y, side = self.roi
+        return scale_intrinsics(crop_intrinsics(self.K, x, y), self.size / side, self.size / side)
+
+    def to_working(self, pixels: np.ndarray, K: np.ndarray | None = None) -> np.ndarray:
+        """Pixels (…, 2), x first, of an image with intrinsics ``K`` (default: the training frames') → working pixels."""
+        scale, offset = _between(self.K if K is None else K, self.working_K)
+        return np.asarray(pixels, np.float64) * scale + offset
+
+    def to_image(self, pixels: np.ndarray, K: np.ndarray | None = None) -> np.ndarray:
+        """Working pixels (…, 2), x first → pixels of an image with intrinsics ``K`` (default: the training frames')."""
+        scale, offset = _between(self.working_K, self.K if K is None else K)
+        return np.asarray(pixels, np.float64) * scale + offset
+
+    def to_frame(self, images: np.ndarray, frame: Frame, *, fill: float = -1.0) -> np.ndarray:
+        """Working images (…, S, S) float32 → (…, H, W) float32 over the pixels of ``frame``, bilinear; ``fill`` outside."""
+        matrix = _matrix(frame.K, self.working_K)
+        h, w = frame.shape
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        stack = [
+            cv2.warpAffine(image, matrix, (w, h), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
+            for image in np.ascontiguousarray(images, np.float32).reshape(-1, self.size, self.size)
+        ]
+        return np.stack(stack).reshape(*images.shape[:-2], h, w) if stack else np.zeros((*images.shape[:-2], h, w), np.float32)
+
+    # frames
+
+    def apply(self, frame: Frame) -> np.ndarray:
+        """The working image of a frame of the training camera, in whatever resolution or crop.
+
+        A working pixel is the mean of what lies in it, −1 for everything that is not a part: at the outline of a part its
+        value says how much of the pixel is covered.
+
+        Returns:
+            (S, S) float32 in [−1, 1], finite, also where depth is missing.
+
+        Raises:
+            InputError: the frame shows less than half of the region of interest, or comes from another kind of camera.
+        """
+        rows, columns = self.window(frame)
+        depth, part = frame.depth[rows, columns], self._foreground(frame, rows, columns)
+        value = np.where(part, self.from_metres(depth), np.float32(-1))
+        holes = part & np.isnan(depth)
+        if holes.any():
+            value[holes] = _local_mean(value, part & ~holes)[holes]
+        K = crop_intrinsics(frame.K, columns.start, rows.start)
+        pixels = self.roi[2] / self.size * frame.K[0, 0] / self.K[0, 0]  # of the frame along a side of a working pixel
+        k = int(np.clip(np.ceil(pixels - 1e-6), 1, MOST_SAMPLES))
+        matrix = _matrix(scale_intrinsics(self.working_K, k, k), K)
+        flags = (cv2.INTER_NEAREST if pixels > 1 - 1e-6 else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
+        fine = cv2.warpAffine(value, matrix, (k * self.size, k * self.size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=-1)
+        return fine.reshape(self.size, k, self.size, k).mean((1, 3))
+
+    def foreground(self, frame: Frame) -> np.ndarray:
+        """(H, W) bool: the observed pixels of parts, at the frame's own resolution.
+
+        True within the region of interest, where depth lies between ``near`` and ``margin`` in front of the background (so
+        neither on the floor nor on a wall), and in small holes in between. Specks under 3 × 3 pixels are left out.
+
+        Raises:
+            InputError: as ``apply``.
+        """
+        mask = np.zeros(frame.shape, bool)
+        rows, columns = self.window(frame)
+        mask[rows, columns] = self._foreground(frame, rows, columns)
+        return mask
+
+    def _foreground(self, frame: Frame, rows: slice, columns: slice) -> np.ndarray:
+        depth = frame.depth[rows, columns]
+        with np.errstate(invalid="ignore"):
+            raised = (depth > self.near) & (depth < self._limit(frame, rows, columns))
+        raised = cv2.morphologyEx(raised.view(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        closed = cv2.morphologyEx(raised, cv2.MORPH_CLOSE, np.ones((CLOSING, CLOSING), np.uint8))
+        return (raised > 0) | ((closed > 0) & np.isnan(depth))
+
+    def _limit(self, frame: Frame, rows: slice, columns: slice) -> np.ndarray:
+        """(h, w) float32: the largest depth of a part in each pixel of the window."""
+        # The nearest background around each cell: at the step from wall to floor a reading may stem from either.
+        known = np.nan_to_num(self.background, nan=0.0).astype(np.float32)
+        nearest = cv2.erode(known, np.ones((3, 3), np.uint8))
+        x, y, side = self.roi
+        cells = len(known) / side
+        grid = scale_intrinsics(crop_intrinsics(self.K, x, y), cells, cells)
+        matrix = _matrix(crop_intrinsics(frame.K, columns.start, rows.start), grid)
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(nearest, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE) - np.float32(self.margin)
+
+    def window(self, frame: Frame) -> tuple[slice, slice]:
+        """Rows and columns of the frame that the region of interest covers; InputError as ``apply``."""
+        ratio = frame.K[[0, 1], [0, 1]] / self.K[[0, 1], [0, 1]]
+        if abs(ratio[0] / ratio[1] - 1) > 0.02:
+            raise InputError(
+                f"the frame's pixels have the shape fx/fy = {frame.K[0, 0] / frame.K[1, 1]:.3f}, the model's camera "
+                f"{self.K[0, 0] / self.K[1, 1]:.3f}: use the camera that the model was trained with"
+            )
+        scale, offset = _between(self.K, frame.K)
+        x, y, side = self.roi
+        corners = np.array([[x, y], [x + side, y + side]]) - 0.5
+        visible = np.clip(corners, -0.5, np.array(self.image_size) - 0.5)
+        wanted, h, w = visible * scale + offset, *frame.shape
+        shown = np.clip(wanted, -0.5, [w - 0.5, h - 0.5])
+        cover = np.prod(shown[1] - shown[0]) / max(np.prod(wanted[1] - wanted[0]), 1e-9)
+        if cover < LEAST_COVER:
+            raise InputError(
+                f"the frame ({w} x {h}) shows {100 * cover:.0f} % of the model's region of interest ({side} x {side} pixels at "
+                f"({x}, {y}) of {self.image_size[0]} x {self.image_size[1]}): use the camera that the model was trained with, uncropped"
+            )
+        low, high = np.floor(shown[0] + 0.5).astype(int), np.ceil(shown[1] + 0.5).astype(int)
+        return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+
+    # model.yaml
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``model.yaml``; the background as a 16-bit PNG in base64, in steps of 0.1 mm, 0 = unknown."""
+        steps = np.nan_to_num(self.background / UNIT).clip(0, 65535).round().astype(np.uint16)
+        png = cv2.imencode(".png", steps, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
+        return {
+            "K": self.K.tolist(),
+            "image_size": [int(v) for v in self.image_size],
+            "roi": [int(v) for v in self.roi],
+            "size": int(self.size),
+            "near": float(self.near),
+            "far": float(self.far),
+            "margin": float(self.margin),
+            "background_png": base64.b64encode(png.tobytes()).decode("ascii"),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Normalisation:
+        """The inverse of ``to_dict``; InputError names the key that is missing, unknown or wrong."""
+        known = ("K", "image_size", "roi", "size", "near", "far", "margin", "background_png")
+        if not isinstance(values, dict):
+            raise InputError(f"normalisation must hold {', '.join(known)}, got {values!r}"[:300])
+        for key in known:
+            if key not in values:
+                raise InputError(f"normalisation: {key!r} is missing, copy the model anew")
+        for key in values:
+            if key not in known:
+                raise InputError(f"normalisation: unknown key {key!r}, known are {', '.join(known)}")
+        width, height = _integers(values, "image_size", 2)
+        x, y, side = _integers(values, "roi", 3)
+        return cls(
+            K=_numbers(values, "K", (3, 3)),
+            image_size=(width, height),
+            roi=(x, y, side),
+            size=_integers({"size": [values["size"]]}, "size", 1)[0],
+            near=float(_numbers(values, "near", ())),
+            far=float(_numbers(values, "far", ())),
+            background=_decode_background(values["background_png"]),
+            margin=float(_numbers(values, "margin", ())),
+        )
+
+
+def _between(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(scale (2,), offset (2,)) that take pixels of intrinsics ``source`` to those of ``target`` along the same rays."""
+    scale = target[[0, 1], [0, 1]] / source[[0, 1], [0, 1]]
+    return scale, target[:2, 2] - scale * source[:2, 2]
+
+
+def _matrix(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(2, 3) of ``_between`` for OpenCV."""
+    scale, offset = _between(source, target)
+    return np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
+
+
+def _local_mean(value: np.ndarray, use: np.ndarray) -> np.ndarray:
+    """Mean of ``value`` over the pixels to ``use`` around each pixel, −1 where there is none."""
+    window = (2 * CLOSING - 1, 2 * CLOSING - 1)
+    weight = cv2.boxFilter(use.astype(np.float32), -1, window, normalize=False)
+    total = cv2.boxFilter(np.where(use, value, np.float32(0)), -1, window, normalize=False)
+    return np.where(weight > 0.5, total / np.maximum(weight, 1), np.float32(-1)).astype(np.float32)
+
+
+def _numbers(values: dict[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.array(values[key], np.float64).reshape(shape)
+    except (TypeError, ValueError):
+        array = np.array(np.nan)
+    if not np.isfinite(array).all():
+        raise InputError(f"normalisation: {key} must be {int(np.prod(shape))} finite number(s), got {values[key]!r}"[:300])
+    return array
+
+
+def _integers(values: dict[str, Any], key: str, count: int) -> list[int]:
+    numbers = _numbers(values, key, (count,))
+    if not (numbers == np.rint(numbers)).all() or np.abs(numbers).max() > 1e6:
+        raise InputError(f"normalisation: {key} must be {count} whole number(s) of pixels, got {values[key]!r}"[:300])
+    return [int(v) for v in numbers]
+
+
+def _decode_background(text: Any) -> np.ndarray:
+    try:
+        steps = cv2.imdecode(np.frombuffer(base64.b64decode(text, validate=True), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (TypeError, ValueError, cv2.error):
+        steps = None
+    if steps is None or steps.ndim != 2 or steps.dtype != np.uint16:
+        raise InputError(f"normalisation: background_png must be a 16-bit PNG in base64, got {str(text)[:40]!r}…: copy the model anew")
+    return np.where(steps > 0, steps * np.float32(UNIT), np.float32(np.nan)).astype(np.float32)

@@ -1,0 +1,238 @@
+"""What stands still in many depth frames of a bin, and where parts lie: the ``Normalisation``, found without labels.
+
+Parts may hide most of the floor in every single frame; over many frames nearly every pixel shows it some time. So each pixel
+takes the farthest depth that several frames agree on, and what moves in front of that is a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..errors import InputError
+from ..frame import Frame
+from ..geometry import crop_intrinsics, deproject, scale_intrinsics
+from ..methods.classical.foreground import fit_floor
+from ..methods.insegan.normalisation import UNIT, Normalisation
+from ..region import Region
+
+FRAMES = 256
+"""Frames that are enough to see the floor everywhere."""
+SIDE = 320  # pixels: larger frames are thinned out to this
+CELLS = 128  # along a side of the stored background
+SUPPORT = 0.05  # share of the frames that must agree on a depth for it to be the background
+LEAST_MARGIN, MOST_MARGIN = 0.002, 0.02  # metres
+ACTIVE = 0.01  # share of the frames with something in front of the background, for a pixel to belong to the bin's inside
+
+
+@dataclass(frozen=True, eq=False)
+class _Stack:
+    """Thinned frames: depth (F, h, w) float32 metres, K of the thinned image, the step and the first row and column of it."""
+
+    depth: np.ndarray
+    K: np.ndarray
+    step: int
+    left: int
+    top: int
+    image_size: tuple[int, int]
+    camera: np.ndarray
+
+
+def fit_normalisation(frames: Iterable[Frame], region: Region, size: int) -> Normalisation:
+    """Fit the normalisation of one camera over one bin.
+
+    Args:
+        frames: up to ``FRAMES`` of them, spread over the recording.
+        region: pixels and depths to which the search is confined; the default is everything.
+        size: S, side of the working image.
+
+    Raises:
+        InputError: no reading, nothing that moves, no background that stands still, frames of different sizes.
+    """
+    stack = _thin(frames, region)
+    margin = max(LEAST_MARGIN, 4 * _noise(stack.depth))
+    if margin > MOST_MARGIN:
+        raise _moved(f"hardly a pixel shows the same depth twice, to within {1e3 * MOST_MARGIN:.0f} mm")
+    background, share = _background(stack.depth, margin)
+    active = _active(stack.depth, background, margin)
+    background = _complete(background, share, active, stack.K, margin)
+    _check_still(stack.depth, background, margin)
+    x, y, side = _square(active, stack, region)
+    near, far = _range(stack.depth, background, active, margin)
+    grid = _regrid(background, stack, (x, y, side))
+    return Normalisation(stack.camera, stack.image_size, (x, y, side), size, near, far, grid, margin)
+
+
+def _thin(frames: Iterable[Frame], region: Region) -> _Stack:
+    images: list[np.ndarray] = []
+    first: Frame | None = None
+    for frame in frames:
+        if first is None:
+            first, cut = frame, region.apply(frame)
+            step = -(-max(cut.shape) // SIDE)
+        elif frame.shape != first.shape:
+            raise InputError(f"the frames are {_size(first)} and {_size(frame)} pixels: record one camera at one resolution")
+        thin = region.apply(frame).depth[step // 2 :: step, step // 2 :: step]
+        images.append(np.nan_to_num(thin / UNIT).clip(0, 65535).round().astype(np.uint16))
+    if first is None or not any(image.any() for image in images):
+        raise InputError(
+            f"none of {len(images)} frames looked at has a depth reading"
+            + (" within roi and depth range" if region != Region() else "")
+            + ": check the topic, the camera, --roi and --depth-range"
+        )
+    packed = np.stack(images)
+    depth = np.where(packed > 0, packed * np.float32(UNIT), np.float32(np.nan))
+    left, top = region.x + step // 2, region.y + step // 2
+    K = crop_intrinsics(first.K, left, top)
+    K[:2] /= step  # picked pixels keep their rays
+    return _Stack(depth, K, step, left, top, first.shape[::-1], first.K)
+
+
+def _noise(depth: np.ndarray) -> float:
+    """Standard deviation (m) of readings of what stands still.
+
+    The shortest interval that holds a third of a pixel's readings spans 0.86 σ where it always sees the same surface. A low
+    quantile over the pixels takes those that do.
+    """
+    ordered = np.sort(depth.reshape(len(depth), -1)[:, :: max(1, depth[0].size // 4000)], axis=0)
+    count = max(2, len(depth) // 3)
+    width = ordered[count - 1 :] - ordered[: -count + 1] if len(depth) > count else ordered[-1:] - ordered[:1]
+    with np.errstate(invalid="ignore"):
+        shortest = np.where(np.isnan(width), np.inf, width).min(0)
+    shortest = shortest[np.isfinite(shortest)]
+    return float(np.quantile(shortest, 0.1)) / 0.86 if shortest.size else 0.0
+
+
+def _background(depth: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """For each pixel the farthest depth on which ``SUPPORT`` of the frames agree (h, w), NaN where there is none, and the
+    share of its readings there (h, w)."""
+    frames, h, w = depth.shape
+    support = max(3, round(SUPPORT * frames))
+    level, share = np.full((h, w), np.nan, np.float32), np.zeros((h, w), np.float32)
+    if frames < support:
+        return level, share
+    for row in range(h):
+        ordered = np.sort(depth[:, row], axis=0)  # NaN last
+        with np.errstate(invalid="ignore"):
+            dense = ordered[support - 1 :] - ordered[: frames - support + 1] <= 1.5 * margin
+        column = np.flatnonzero(dense.any(0))
+        if not column.size:
+            continue
+        ordered = ordered[:, column]
+        last = frames - 1 - dense[::-1, column].argmax(0)  # index of the farthest reading that has company
+        top = np.take_along_axis(ordered, last[None], 0)
+        with np.errstate(invalid="ignore"):
+            inside = (ordered >= top - 1.5 * margin) & (ordered <= top)
+            count, first = inside.sum(0), inside.argmax(0)
+        middle = np.take_along_axis(ordered, (first + (count - 1) // 2)[None], 0)[0]
+        level[row, column] = middle
+        with np.errstate(invalid="ignore"):
+            share[row, column] = (np.abs(ordered - middle) <= margin).sum(0) / np.isfinite(ordered).sum(0)
+    return level, share
+
+
+def _active(depth: np.ndarray, background: np.ndarray, margin: float) -> np.ndarray:
+    """(h, w) bool of where parts come to lie: pixels in which something stands in front of the background now and then."""
+    limit = _nearest(background) - np.float32(margin)
+    with np.errstate(invalid="ignore"):
+        often = (depth < limit).mean(0)
+    active = (often >= max(ACTIVE, 1.5 / len(depth))).astype(np.uint8)
+    active = cv2.morphologyEx(active, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    active = cv2.morphologyEx(active, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8), borderValue=0)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(active)
+    if count < 2:
+        raise InputError(
+            f"nothing moves in {len(depth)} frames spread over the recording: shuffle the parts between frames, "
+            "or check --roi and --depth-range"
+        )
+    area = stats[1:, cv2.CC_STAT_AREA]
+    return np.isin(labels, 1 + np.flatnonzero(area >= 0.1 * area.max()))
+
+
+def _complete(background: np.ndarray, share: np.ndarray, active: np.ndarray, K: np.ndarray, margin: float) -> np.ndarray:
+    """The background with the floor's plane where parts hide the floor in nearly all frames, or readings lack."""
+    points = deproject(background, K)
+    plane = fit_floor(points[active & np.isfinite(background)])
+    if plane is None:
+        return background
+    rays = deproject(np.ones_like(background), K)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        floor = (-plane[3] / (rays @ plane[:3])).astype(np.float32)
+        relief = cv2.dilate(np.nan_to_num(background), np.ones((3, 3), np.uint8)) - _nearest(background)
+        raised = active & (background < floor - margin) & (share < 0.3)
+    # What stands still is seen in most frames; the top of a heap is another one in each. Walls are steep.
+    heap = raised & (relief < 2 * margin)
+    heap = raised & (cv2.dilate(heap.view(np.uint8), np.ones((5, 5), np.uint8)) > 0)
+    usable = np.isfinite(floor) & (floor > 0)
+    return np.where(usable & (heap | (active & np.isnan(background))), floor, background)
+
+
+def _check_still(depth: np.ndarray, background: np.ndarray, margin: float) -> None:
+    """Refuse a recording in which camera or bin moved."""
+    with np.errstate(invalid="ignore"):
+        still = (np.abs(depth - background) <= margin).sum((1, 2)) / np.maximum(np.isfinite(depth).sum((1, 2)), 1)
+    if np.median(still) < 0.05:
+        raise _moved(f"half of the frames share less than {100 * np.median(still):.1f} % of their pixels with a common background")
+
+
+def _moved(reason: str) -> InputError:
+    return InputError(f"camera or bin moved during the recording ({reason}): keep both still and stir the parts only")
+
+
+def _square(active: np.ndarray, stack: _Stack, region: Region) -> tuple[int, int, int]:
+    """(x, y, side) in pixels of the frames: the smallest square around the region of interest, or around where parts lie."""
+    if region.width and region.height:
+        x, y = region.x, region.y
+        width, height = min(region.width, stack.image_size[0] - x), min(region.height, stack.image_size[1] - y)
+    else:
+        rows, columns = np.flatnonzero(active.any(1)), np.flatnonzero(active.any(0))
+        pad = 1 + round(0.02 * max(np.ptp(rows), np.ptp(columns)))
+        first = np.array([columns[0], rows[0]]) - pad
+        last = np.array([columns[-1], rows[-1]]) + pad + 1
+        x, y = np.maximum(first * stack.step + [stack.left, stack.top] - stack.step // 2, 0)
+        right, bottom = np.minimum(last * stack.step + [stack.left, stack.top] - stack.step // 2, stack.image_size)
+        width, height = right - x, bottom - y
+    side = int(max(width, height))
+    return int(x - (side - width) // 2), int(y - (side - height) // 2), side
+
+
+def _range(depth: np.ndarray, background: np.ndarray, active: np.ndarray, margin: float) -> tuple[float, float]:
+    """(near, far) metres of the part volume: from above the highest piles to the lowest part of the floor."""
+    far = float(np.nanquantile(background[active], 0.99))
+    limit = _nearest(background) - np.float32(margin)
+    tops = []
+    for image in depth:
+        with np.errstate(invalid="ignore"):
+            raised = active & (image < limit)
+        if raised.sum() >= 9:
+            tops.append(far - np.quantile(image[raised], 0.005))
+    # Twice the usual height is no pile: a hand or an arm.
+    height = min(max(tops), 2 * float(np.median(tops)))
+    return max(far - 1.05 * height - margin, 0.0), far
+
+
+def _regrid(background: np.ndarray, stack: _Stack, roi: tuple[int, int, int]) -> np.ndarray:
+    """The background in square cells over the region of interest, in steps of ``UNIT`` as it is stored."""
+    x, y, side = roi
+    cells = min(CELLS, side)
+    K = scale_intrinsics(crop_intrinsics(stack.camera, x, y), cells / side, cells / side)
+    scale = stack.K[[0, 1], [0, 1]] / K[[0, 1], [0, 1]]
+    offset = stack.K[:2, 2] - scale * K[:2, 2]
+    columns, rows = (np.rint(np.arange(cells) * scale[i] + offset[i]).astype(int) for i in (0, 1))
+    h, w = background.shape
+    grid = background[np.clip(rows, 0, h - 1)][:, np.clip(columns, 0, w - 1)].copy()
+    grid[(rows < 0) | (rows >= h)] = np.nan
+    grid[:, (columns < 0) | (columns >= w)] = np.nan
+    return (np.rint(grid / UNIT) * UNIT).astype(np.float32)
+
+
+def _nearest(background: np.ndarray) -> np.ndarray:
+    """(h, w) nearest background in each 3 × 3 window; 0 beside unknown background."""
+    return cv2.erode(np.nan_to_num(background), np.ones((3, 3), np.uint8))
+
+
+def _size(frame: Frame) -> str:
+    return f"{frame.shape[1]} x {frame.shape[0]}"
