@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from instseg_ros.clustering.gmm import GaussianMixture
 from instseg_ros.clustering.seeded import merge_fragments, seeded_gmm, sphere_clusters
+from instseg_ros.clustering.smoothing import majority_filter
 
 
 def blobs(centers, count=200, sigma=0.002, seed=0):
@@ -110,3 +111,17 @@ def test_a_component_that_loses_its_points_is_dropped():
     labels, mixture = seeded_gmm(x, torch.linspace(0.9, 0.1, len(x)), torch.full((len(x),), 0.006), min_points=30)
     assert len(mixture.mean) == int(labels.max()) + 1
     assert (torch.bincount(labels) >= 30).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([1, 3, 5, 11]))
+def test_majority_filter_equals_counting_pixel_by_pixel(seed, window):
+    labels = np.random.default_rng(seed).integers(0, 5, (14, 17)).astype(np.uint16)
+    reach, expected = window // 2, labels.copy()
+    for y, x in np.argwhere(labels):
+        around = labels[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
+        votes = np.bincount(around.ravel(), minlength=5)
+        votes[0] = 0
+        if votes[labels[y, x]] < votes.max():
+            expected[y, x] = votes.argmax()
+    np.testing.assert_array_equal(majority_filter(labels, window), expected)

@@ -151,6 +151,21 @@ def test_every_subset_of_inputs_gives_full_size_heads(inputs, moments):
     assert (out.moments is None) != moments
 
 
+@pytest.mark.parametrize("skips", [False, True])
+def test_subpixel_heads_are_full_size_and_every_pixel_has_its_own_weights(skips):
+    config = ClusterNetConfig(inputs=("xyz", "depth"), feature_stride=1, mask_stride=2, subpixel=True, detail_skips=skips, **TINY)
+    network = ClusterNet(config).eval()
+    images = {"xyz": torch.randn(1, 4, 64, 96), "depth": torch.randn(1, 3, 64, 96)}
+    with torch.no_grad():
+        before = network(images, upsample=False).votes
+        assert before.shape == (1, 3, 64, 96)
+        network.feature_head.bias[1] += 1.0  # channel 0 of the pixel right of each cell's first
+        change = network(images, upsample=False).votes - before
+    expected = torch.zeros(1, 3, 64, 96)
+    expected[:, 0, 0::2, 1::2] = config.metres
+    torch.testing.assert_close(change, expected, atol=1e-6, rtol=0)
+
+
 def test_paper_configuration_has_the_papers_sizes():
     with torch.device("meta"):
         network = ClusterNet(ClusterNetConfig())
@@ -282,10 +297,11 @@ def test_a_perfect_network_gives_the_true_answer(features, stride, monkeypatch):
     assert (answer.score > 0.7).all() and np.isnan(answer.visible_fraction).all()
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("shape", [(48, 64), (50, 70), (33, 97)])
-def test_any_image_size_and_no_reading_at_all(shape):
-    network = ClusterNet(ClusterNetConfig(inputs=("xyz", "depth"), feature_stride=2, mask_stride=2, **TINY))
-    segmenter = ClusterNetSegmenter(network, Thresholds(min_pixels=5), torch.device("cpu"))
+def test_any_image_size_and_no_reading_at_all(shape, stride):
+    network = ClusterNet(ClusterNetConfig(inputs=("xyz", "depth"), feature_stride=stride, mask_stride=2, subpixel=True, **TINY))
+    segmenter = ClusterNetSegmenter(network, Thresholds(min_pixels=5, majority=3), torch.device("cpu"))
     depth = np.random.default_rng(0).uniform(0.4, 0.6, shape).astype(np.float32)
     assert segmenter.segment(Frame(depth, K)).labels.shape == shape
     first, second = (segmenter.segment(Frame(depth, K)).labels for _ in range(2))
@@ -297,6 +313,12 @@ def test_colour_model_without_colour_says_so():
     segmenter = ClusterNetSegmenter(ClusterNet(ClusterNetConfig(inputs=("rgb",), moments=False, **TINY)), Thresholds(features="centroid"), torch.device("cpu"))
     with pytest.raises(InputError, match="color/image"):
         segmenter.segment(Frame(np.ones((64, 64), np.float32), K))
+
+
+@pytest.mark.parametrize("window", [0, 2, 13, 3.5])
+def test_majority_window_is_odd_and_small(window):
+    with pytest.raises(InputError, match="odd number from 1 to 11"):
+        Thresholds(majority=window)
 
 
 def test_thresholds_refuse_unknown_keys():

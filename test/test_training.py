@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from instseg_ros.bop import BopDataset
 from instseg_ros.errors import InputError
@@ -69,12 +71,23 @@ def test_two_steps_a_resume_and_the_model_runs(bins, tmp_path, capsys):
     assert answer.labels.shape == frame.shape
 
 
+def test_training_starts_from_a_model_and_says_how_much_of_it_fits(bins, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ["train", "clusternet", "--data", str(bins), "--steps", "1"]
+    assert main([*command, "--out", str(first), "--config", config_file(tmp_path)]) == 0
+    # A head of other width and no learning: what fits must come out as it went in.
+    still = {"network": {"feature_stride": 1, "decoder": [8, 8, 4, 6]}, "optimizer": {"learning_rate": 0.0}, "trainer": {"init": str(first), "ema": 0.0}}
+    assert main([*command, "--out", str(second), "--config", config_file(tmp_path, still)]) == 0
+    assert "starting from" in capsys.readouterr().out
+    before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    assert torch.equal(before["decode4.0.weight"], after["decode4.0.weight"])
+    assert before["feature_head.weight"].shape != after["feature_head.weight"].shape
+
+
 def test_training_lowers_the_loss(bins, tmp_path):
     out = tmp_path / "model"
     config = config_file(tmp_path, {"trainer": {"epochs": 12, "validation_images": 0}, "optimizer": {"learning_rate": 3e-3}})
     assert main(["train", "clusternet", "--data", str(bins), "--out", str(out), "--config", config]) == 0
-    import torch
-
     state = torch.load(out / "run" / "last.ckpt", weights_only=True, map_location="cpu")
     assert state["global_step"] == 12
     assert not (out / "run" / "cache").exists()
@@ -121,6 +134,7 @@ def test_batches_number_parts_through(bins, tmp_path):
         ({"data": {"flips": True}}, "chiral"),
         ({"trainer": {"batch_size": "many"}}, "many"),
         ({"optimiser": {}}, "optimiser"),
+        ({"trainer": {"init": "/nowhere/model"}}, "/nowhere/model"),
         ({"thresholds": {"mask": 0.5, "colour": 1}}, "colour"),
     ],
 )

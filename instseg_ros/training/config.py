@@ -23,6 +23,7 @@ class TrainerConfig:
         ema: decay of the exponential moving average of the weights, which is what is validated and shipped; 0 = off.
         workers: processes that prepare samples. validation_images: whole images for validation AP after each epoch.
         checkpoint_every: steps. precision: Lightning's, ``auto`` = bf16-mixed on a GPU and 32-bit on a CPU.
+        init: model directory (or the name of a shipped one) to start from; tensors of other names or shapes stay random.
     """
 
     batch_size: int = 4
@@ -32,6 +33,7 @@ class TrainerConfig:
     validation_images: int = 50
     checkpoint_every: int = 200
     precision: str = "auto"
+    init: str = ""
 
 
 def read_training_config(name_or_path: str | Path) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from ..errors import InputError
 from ..files import write_atomic
 from ..methods.clusternet.network import ClusterNetConfig
 from ..methods.clusternet.segmenter import Thresholds
-from ..methods.model_directory import write_model
+from ..methods.model_directory import ModelDirectory, write_model
+from ..resources import find_model
 from .clusternet import ClusterNetModule, LossConfig, OptimizerConfig
 from .config import TrainerConfig, build
 from .data import ClusterNetCrops, DataConfig, PackedViews, collate
@@ -77,6 +78,9 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     validation = BopDataset(data, "val") if (data / "val").is_dir() and run.validation_images else None
     if samples.flips and any(training.chiral.values()):
         raise InputError("config data.flips: a part of this dataset is chiral, its mirror image is another part: set flips to false")
+    module = ClusterNetModule(network, loss, optimizer, thresholds, validation)
+    if run.init and not resume:
+        print(start_from(find_model(run.init), module.network, method="clusternet"))
     rank = os.environ.get("LOCAL_RANK", "0")
     views = PackedViews(training, out / "run" / f"cache{rank}", lambda x: tqdm(x, "unpacking", disable=not sys.stderr.isatty()))
     resolved = {
@@ -90,7 +94,6 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
         persistent_workers=run.workers > 0, pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    module = ClusterNetModule(network, loss, optimizer, thresholds, validation)
     callbacks: list[Callback] = [
         _CountEpochs(crops),
         ModelCheckpoint(out / "run", filename="last", every_n_train_steps=run.checkpoint_every, save_top_k=1, enable_version_counter=False),
@@ -123,6 +126,23 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
         }  # fmt: skip
         write_clusternet(out, module.network, thresholds, facts=facts, metrics=metrics)
     return metrics
+
+
+def start_from(directory: Path, network: torch.nn.Module, *, method: str) -> str:
+    """Copy the weights of a model directory into ``network`` wherever name and shape agree; returns a line that says how many.
+
+    Raises:
+        InputError: no model directory, another method, or nothing that fits.
+    """
+    model = ModelDirectory.read(directory)
+    if model.method != method:
+        raise InputError(f"cannot start from {directory}: it is a model of {model.method}, not of {method}")
+    own = network.state_dict()
+    fitting = {name: value for name, value in model.weights.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise InputError(f"cannot start from {directory}: no tensor has the shape that config network asks for")
+    network.load_state_dict(fitting, strict=False)
+    return f"starting from {directory}: {len(fitting)} of {len(own)} tensors"
 
 
 def write_clusternet(out: Path, network: torch.nn.Module, thresholds: Thresholds, *, facts: dict[str, Any], metrics: dict[str, Any]) -> None:

@@ -27,8 +27,11 @@ class ClusterNetConfig:
         vgg_convs, vgg_widths: the VGG of the depth branch.
         context: channels of C4f and Df. fused: channels of C1f. rates: ASPP dilation rates.
         decoder: channels of the upconvolutions at H/8, H/4, H/2, H.
-        detail_skips: also feed encoder features at H/4 and H/2 to the decoder (not in the paper; sharper borders).
+        detail_skips: also feed encoder features at H/4 and H/2, and the inputs at H, to the decoder (not in the paper; sharper
+            borders).
         feature_stride, mask_stride: resolution that heads are decoded at before bilinear upsampling; the paper's are 1 and 4.
+        subpixel: decode H from H/2 by sub-pixel convolution (Shi et al. 2016) in place of the last upconvolution: the same
+            reach at a third of the cost (not in the paper).
         moments: predict the second moments beside the centroid (paper's c+cov), else the centroid alone (c).
         metres: size of one output unit of centroid votes, moments and radius.
     """
@@ -48,6 +51,7 @@ class ClusterNetConfig:
     detail_skips: bool = False
     feature_stride: int = 1
     mask_stride: int = 4
+    subpixel: bool = False
     moments: bool = True
     metres: float = 0.05
 
@@ -125,11 +129,19 @@ class ClusterNet(nn.Module):
         self.decode4 = conv_bn(d8 + (d4 if skips[0] else 0), d4, 3)
         finest = min(c.feature_stride, c.mask_stride)
         self.decode2 = conv_bn(d4 + (d2 if skips[1] else 0), d2, 3) if finest <= 2 else None
-        self.decode1 = conv_bn(d2, d1, 3) if finest <= 1 else None
+        self.squeeze1 = self.decode1 = None
+        if finest <= 1:
+            raw = sum(INPUT_CHANNELS[name] for name in c.inputs) if c.detail_skips else 0
+            if c.subpixel:  # the inputs come folded to H/2, four pixels to a cell, and the heads are unfolded again
+                self.decode1 = conv_bn(d2 + 4 * raw, d1, 3)
+            else:
+                self.squeeze1 = conv_bn(raw, d1, 3) if raw else None
+                self.decode1 = conv_bn(d2 + (d1 if raw else 0), d1, 3)
         width = {4: d4, 2: d2, 1: d1}
-        self.feature_head = nn.Conv2d(width[c.feature_stride], 9 if c.moments else 3, 1)
-        self.mask_head = nn.Conv2d(width[c.mask_stride], 2, 1)
-        self.center_head = nn.Conv2d(width[c.mask_stride], 2, 1)
+        cells = {4: 1, 2: 1, 1: 4 if c.subpixel else 1}
+        self.feature_head = nn.Conv2d(width[c.feature_stride], (9 if c.moments else 3) * cells[c.feature_stride], 1)
+        self.mask_head = nn.Conv2d(width[c.mask_stride], 2 * cells[c.mask_stride], 1)
+        self.center_head = nn.Conv2d(width[c.mask_stride], 2 * cells[c.mask_stride], 1)
         self.radius_head = nn.Sequential(conv_bn(c.context, d4, 3), nn.Conv2d(d4, 1, 1))
         self._initialise()
 
@@ -175,16 +187,26 @@ class ClusterNet(nn.Module):
             x2 = _resize(x4, (size[0] // 2, size[1] // 2))
             decoded[2] = self.decode2(_cat([x2, self.squeeze2(_cat(at2))]) if self.squeeze2 is not None else x2)
         if self.decode1 is not None:
-            decoded[1] = self.decode1(_resize(decoded[2], size))
-        features = _resize(self.feature_head(decoded[c.feature_stride]), target) * c.metres
+            decoded[1] = self._decode_inputs(decoded[2], [images[name] for name in c.inputs], size)
+        features = _resize(self._unfold(self.feature_head(decoded[c.feature_stride]), c.feature_stride), target) * c.metres
         radius = F.softplus(_resize(self.radius_head(context), target)) * c.metres
         return Prediction(
             votes=features[:, :3],
             moments=features[:, 3:] if c.moments else None,
-            mask=_resize(self.mask_head(decoded[c.mask_stride]), target),
-            center=_resize(self.center_head(decoded[c.mask_stride]), target),
+            mask=_resize(self._unfold(self.mask_head(decoded[c.mask_stride]), c.mask_stride), target),
+            center=_resize(self._unfold(self.center_head(decoded[c.mask_stride]), c.mask_stride), target),
             radius=radius,
         )
+
+    def _decode_inputs(self, x2: Tensor, inputs: list[Tensor], size: Sequence[int]) -> Tensor:
+        """Features at full resolution: (B, d1, H, W), or (B, d1, H/2, W/2) of folded pixels with ``subpixel``."""
+        if self.config.subpixel:
+            return self.decode1(_cat([x2, F.pixel_unshuffle(_cat(inputs), 2)]) if self.config.detail_skips else x2)
+        x1 = _resize(x2, size)
+        return self.decode1(_cat([x1, self.squeeze1(_cat(inputs))]) if self.squeeze1 is not None else x1)
+
+    def _unfold(self, head: Tensor, stride: int) -> Tensor:
+        return F.pixel_shuffle(head, 2) if stride == 1 and self.config.subpixel else head
 
 
 def _cat(parts: Sequence[Tensor]) -> Tensor:

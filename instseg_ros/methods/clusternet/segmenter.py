@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...clustering.gmm import GaussianMixture
 from ...clustering.seeded import seeded_gmm
+from ...clustering.smoothing import majority_filter
 from ...errors import InputError
 from ...frame import Frame
 from ...geometry import depth_order, deproject, label_moments
@@ -37,6 +38,7 @@ class Thresholds:
         max_instances: upper bound on instances.
         noise: metres, standard deviation added to every mixture component.
         min_score: instances below it are dropped.
+        majority: pixels, odd window of the majority filter over the labels; 1 = off (the paper has none).
     """
 
     mask: float = 0.5
@@ -47,10 +49,13 @@ class Thresholds:
     max_instances: int = 200
     noise: float = 1e-3
     min_score: float = 0.0
+    majority: int = 1
 
     def __post_init__(self) -> None:
         if self.features not in ("centroid", "centroid+covariance"):
             raise InputError(f"thresholds.features must be centroid or centroid+covariance, got {self.features!r}")
+        if self.majority not in range(1, 12, 2):
+            raise InputError(f"thresholds.majority must be an odd number from 1 to 11, got {self.majority!r}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Thresholds:
@@ -128,7 +133,9 @@ class ClusterNetSegmenter(Segmenter):
     def votes(self, prediction: Prediction, points: Tensor) -> Votes:
         """Object features of the part pixels on the network's own grid: enough points to find the clusters."""
         t, stride = self.thresholds, self.network.config.feature_stride
-        height, width = points.shape[:2]
+        if stride == 1:  # every other row and column is enough to find the clusters, and four times faster
+            prediction = Prediction(*(None if x is None else x[..., 1::2, 1::2] for x in prediction))
+            stride = 2
         # The point seen at the middle of each cell; bilinear upsampling puts votes there too.
         grid = points[stride // 2 :: stride, stride // 2 :: stride]
         confidence = prediction.mask.softmax(1)[0, 1, : grid.shape[0], : grid.shape[1]]
@@ -152,7 +159,7 @@ class ClusterNetSegmenter(Segmenter):
             votes.features,
             votes.probability,
             votes.radius,
-            min_points=max(t.min_pixels // self.network.config.feature_stride**2, 3),
+            min_points=max(t.min_pixels // max(self.network.config.feature_stride, 2) ** 2, 3),
             max_clusters=t.max_instances,
             noise=t.noise,
         )
@@ -202,7 +209,7 @@ class ClusterNetSegmenter(Segmenter):
         return labels
 
     def _answer(self, frame: Frame, labels: Tensor, table: dict[str, Tensor]) -> Instances:
-        label_image = labels.cpu().numpy().astype(np.uint16)
+        label_image = majority_filter(labels.cpu().numpy().astype(np.uint16), self.thresholds.majority)
         values = {name: value.cpu().numpy() for name, value in table.items()}
         count = len(values["score"])
         if "covariance" not in values:  # the paper's c: what is visible must do
