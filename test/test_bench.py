@@ -53,6 +53,7 @@ def test_ros(material, tmp_path, ros_env, monkeypatch):
         ("ros", "10", "--frames must be above 10"),
         ("soak", "99", "--frames must be at least 100"),
         ("segment", "0", "at least 1"),
+        ("synth", "39", "--frames must be at least 40"),
     ],
 )
 def test_too_few_frames(material, capsys, kind, frames, text):
@@ -82,3 +83,44 @@ def test_soak_compares_memory_after_50_frames_with_the_end(monkeypatch):
     assert result["rss_mb_end"] == pytest.approx(100.9, abs=0.1)
     assert result["growth_percent"] == pytest.approx(0.8, abs=0.15)
     assert result["frames"] == 200 and result["seconds"] == 19.9
+
+
+def test_synth_compares_memory_after_a_tenth_with_the_end(monkeypatch):
+    pytest.importorskip("mujoco")
+    from instseg_ros.benchmarks import Options, synth
+
+    runs = []
+    megabytes = iter([*np.linspace(240, 241, 5), *np.linspace(250, 255, 50)])  # the first ones: while it warms up
+
+    def generate(recipe, root, progress=lambda images: None):
+        runs.append((recipe.camera, recipe.scenes))
+        for _ in range(recipe.scenes // 20):
+            progress(20)
+
+    monkeypatch.setattr(synth, "generate", generate)
+    monkeypatch.setattr(synth, "resident_bytes", lambda pid: next(megabytes) * 2**20)
+    result = synth.run(Options(frames=1000, camera="insta10"))
+    assert runs == [("insta10", 10), ("insta10", 1000)]
+    assert result["resident_mb_224x224"] == {
+        "at_10_percent": 241.0, "at_100_percent": pytest.approx(254.5, abs=0.1), "highest": pytest.approx(254.5, abs=0.1),
+        "growth_percent": pytest.approx(5.6, abs=0.1),
+    }  # fmt: skip
+    assert result["images_per_minute_224x224"] > 0 and "images_per_minute_640x480" not in result
+
+
+def test_memory_counts_workers(tmp_path):
+    pytest.importorskip("mujoco")
+    import subprocess
+    import sys
+
+    from instseg_ros.benchmarks.synth import _resident_mb
+
+    before = _resident_mb()
+    code = "import time; block = bytearray(100 << 20); print(flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        child.stdout.readline()
+        assert 100 < _resident_mb() - before < 150
+    finally:
+        child.kill()
+        child.wait()

@@ -14,7 +14,8 @@ KINDS = {
     "segment": "segment() alone",
     "soak": "resident memory of the node over 500 frames",
     "clustering": "our clustering against scikit-learn's on the same predictions",
-    "synth": "complete simulated samples a minute",
+    "noise": "real depth frames beside simulated ones: noise, holes, edges",
+    "synth": "complete simulated samples a minute, and the memory that making them takes",
 }
 """Kind → what it measures; ``benchmarks/<kind>.py`` does it."""
 
@@ -29,6 +30,10 @@ class Options:
         frames: how many, None = the kind's own default.
         device: auto, cpu, cuda or cuda:N.
         seed: of everything random.
+        camera: preset of the simulated camera, empty = the kind's own.
+        real: depth files, or bags, of a real camera. intrinsics: of the files, ``fx,fy,cx,cy`` px. depth_scale: of the files, m
+            a unit. stereo: ``focal px, baseline m`` of the real camera's imagers, empty = found out.
+        picture: file to draw, empty = none.
     """
 
     model: str = ""
@@ -36,6 +41,12 @@ class Options:
     frames: int | None = None
     device: str = "auto"
     seed: int = 0
+    camera: str = ""
+    real: tuple[str, ...] = ()
+    intrinsics: str = ""
+    depth_scale: float | None = None
+    stereo: str = ""
+    picture: str = ""
 
 
 def run(kind: str, options: Options) -> dict:
