@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..files import write_atomic
 from ..frame import Frame
 from ..synthesis.bins import BinsRecipe
-from ..synthesis.camera import CameraPreset, sample_camera
+from ..synthesis.camera import look_at
 from ..synthesis.edge_noise import EdgeShape, HoleRates, edge_shape, hole_rates
 from ..synthesis.parts import PARTS
 from ..synthesis.plane_noise import PlaneNoise, correlation_length, disparity_constant, plane_residuals
@@ -35,8 +35,8 @@ FARTHEST = 2.0
 """Metres: farther things are not the scene."""
 BAG_FRAMES, BAG_STEP = 20, 15
 """Of a bag: so many frames, one in so many."""
-TILT = np.radians(45)
-"""Largest angle between the simulated camera and the vertical: tables are looked at from the side."""
+TILT = np.radians(50)
+"""Largest angle between the simulated camera and the vertical."""
 
 
 @dataclass(frozen=True)
@@ -143,18 +143,20 @@ def device(options: Options, depths: Sequence[np.ndarray]) -> tuple[SensorParams
 
 
 def simulate(options: Options, depths: Sequence[np.ndarray], K: np.ndarray, params: SensorParams) -> list[np.ndarray]:
-    """Piles of five parts, seen from where the real camera stood, with noise."""
+    """Piles of five parts on a floor, seen at the real one's ranges by a camera that is held upright, with noise."""
     scene = np.concatenate([depth[depth < FARTHEST] for depth in depths])
     if not scene.size:
         raise InputError(f"the frames hold nothing nearer than {FARTHEST:g} m: give them in metres by --depth-scale")
-    preset = CameraPreset(depths[0].shape, K[0, 0], distance=tuple(np.percentile(scene, (10, 90))), tilt=TILT, yaw=True, offset=0.5)
+    near, far = np.percentile(scene, (10, 90))
     recipe = BinsRecipe(tuple(PARTS), options.frames or FRAMES, (5, 5), noise="none", seed=options.seed)
     images = []
     for number in range(recipe.scenes):
-        rng = np.random.default_rng(recipe.entropy(number, 1_000_000))
         settled = recipe.settle(number)[0]
-        _, cam_T_bin = sample_camera(preset, settled.bin, rng)
-        exact = render(settled, K, preset.size, cam_T_bin, rng)
+        rng = np.random.default_rng([options.seed, number])
+        distance, tilt = rng.uniform(near, far), rng.uniform(0, TILT)
+        # Tilted about the image's x axis, as most cameras are: so planes are cut by the steps of disparity as in real frames.
+        cam_T_bin = look_at(distance * np.array([0, -np.sin(tilt), np.cos(tilt)]), np.zeros(3))
+        exact = render(settled, K, depths[0].shape, cam_T_bin, rng)
         images.append(add_noise(exact.depth, K, rng, params, exact.rgb))
     return images
 

@@ -69,7 +69,7 @@ class Residuals:
         """Share of the neighbours along a row whose residuals differ by less than half a quantum ``step`` of disparity, px.
 
         Near 1 where the error is smooth and the steps of the disparity show as bands, low where noise from pixel to pixel
-        dithers them away.
+        dithers them away; lower, too, where planes slope along the rows.
         """
         return float((np.abs(np.diff(self.patch, axis=2)) < step / 2).mean())
 
