@@ -34,9 +34,11 @@ Progress = Callable[[str, int], Callable[[int], Any]]
 
 
 class DepthSource(Protocol):
-    """Depth frames that can be read again: ``name`` for messages, ``key`` that changes with the content."""
+    """Depth frames that can be read again: ``name`` for messages, ``title`` for model cards (no paths of this
+    machine), ``key`` that changes with the content."""
 
     name: str
+    title: str
     key: list[Any]
 
     def __len__(self) -> int: ...
@@ -149,7 +151,8 @@ class DepthImages:
 class _BopDepth:
     def __init__(self, path: str | Path, split: str | None) -> None:
         self.dataset = BopDataset(path, split)
-        self.name = str(self.dataset.folder)
+        self.name = f"{self.dataset.root}/{self.dataset.split}"
+        self.title = f"{self.dataset.root.resolve().name}/{self.dataset.split}"
         self.key = ["bop", str(self.dataset.folder.resolve()), len(self.dataset)]
 
     def __len__(self) -> int:
@@ -163,7 +166,7 @@ class _BopDepth:
 
 class _BagDepth:
     def __init__(self, path: str | Path, topic: str | None, info: str | None) -> None:
-        self.path, self.name = Path(path), str(path)
+        self.path, self.name, self.title = Path(path), str(path), Path(path).resolve().name
         with Bag(path) as bag:
             known = depth_topics(bag)
             if topic is not None and topic not in known:
@@ -224,16 +227,14 @@ def _write(file: Any, source: DepthSource, region: Region, n: Normalisation, com
         last = image
         count["distinct"] += 1
     share = round(missing / max(count["distinct"], 1), 4)
-    return {"source": Path(source.name).name, **count, "missing_share": share}
+    return {"source": source.title, **count, "missing_share": share}
 
 
 def _useless(frame: Frame, n: Normalisation) -> str | None:
     """Why a frame is no picture of the bin, if it is none."""
-    depth = frame.depth[n.window(frame)]
-    if np.isfinite(depth).mean() < LEAST_VALID:
+    if np.isfinite(frame.depth[n.window(frame)]).mean() < LEAST_VALID:
         return "invalid"
-    with np.errstate(invalid="ignore"):
-        return "intruded" if (depth < n.near).mean() > MOST_INTRUDED else None
+    return "intruded" if n.intrusion(frame) > MOST_INTRUDED else None
 
 
 def _differs(a: np.ndarray, b: np.ndarray, n: Normalisation) -> bool:

@@ -53,9 +53,11 @@ def fit_normalisation(frames: Iterable[Frame], region: Region, size: int) -> Nor
         InputError: no reading, nothing that moves, no background that stands still, frames of different sizes.
     """
     stack = _thin(frames, region)
-    margin = max(LEAST_MARGIN, 4 * _noise(stack.depth))
+    margin = max(LEAST_MARGIN, 4 * _spread(stack.depth))
     if margin > MOST_MARGIN:
         raise _moved(f"hardly a pixel shows the same depth twice, to within {1e3 * MOST_MARGIN:.0f} mm")
+    background, _ = _background(stack.depth, margin)
+    margin = float(np.clip(4 * _noise(stack.depth, background, margin), LEAST_MARGIN, MOST_MARGIN))
     background, share = _background(stack.depth, margin)
     active = _active(stack.depth, background, margin)
     background = _complete(background, share, active, stack.K, margin)
@@ -91,8 +93,8 @@ def _thin(frames: Iterable[Frame], region: Region) -> _Stack:
     return _Stack(depth, K, step, left, top, first.shape[::-1], first.K)
 
 
-def _noise(depth: np.ndarray) -> float:
-    """Standard deviation (m) of readings of what stands still.
+def _spread(depth: np.ndarray) -> float:
+    """First guess at the standard deviation (m) of readings of what stands still.
 
     The shortest interval that holds a third of a pixel's readings spans 0.86 σ where it always sees the same surface. A low
     quantile over the pixels takes those that do.
@@ -104,6 +106,18 @@ def _noise(depth: np.ndarray) -> float:
         shortest = np.where(np.isnan(width), np.inf, width).min(0)
     shortest = shortest[np.isfinite(shortest)]
     return float(np.quantile(shortest, 0.1)) / 0.86 if shortest.size else 0.0
+
+
+def _noise(depth: np.ndarray, background: np.ndarray, margin: float) -> float:
+    """Standard deviation (m) of readings of the background, from those behind it: there are no parts there."""
+    with np.errstate(invalid="ignore"):
+        behind = depth - background
+        use = (behind >= 0) & (behind < 2 * margin)
+        weight = np.where(behind > 0, 1.0, 0.5)  # readings on the background itself belong to both halves
+        count = (use * weight).sum(0)
+        square = (np.where(use, behind, 0) ** 2).sum(0)
+    enough = count >= 5
+    return float(np.median(np.sqrt(square[enough] / count[enough]))) if enough.any() else 0.0
 
 
 def _background(depth: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:

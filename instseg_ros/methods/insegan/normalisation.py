@@ -150,6 +150,17 @@ class Normalisation:
         mask[rows, columns] = self._foreground(frame, rows, columns)
         return mask
 
+    def intrusion(self, frame: Frame) -> float:
+        """Share of the region of interest that is covered by something nearer than any part: a hand, a gripper. [0, 1]
+
+        Raises:
+            InputError: as ``apply``.
+        """
+        rows, columns = self.window(frame)
+        depth = frame.depth[rows, columns]
+        with np.errstate(invalid="ignore"):
+            return float(((depth < self.near) & (depth < self._limit(frame, rows, columns))).mean())
+
     def _foreground(self, frame: Frame, rows: slice, columns: slice) -> np.ndarray:
         depth = frame.depth[rows, columns]
         with np.errstate(invalid="ignore"):
