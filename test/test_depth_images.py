@@ -267,6 +267,13 @@ def test_a_still_bin_counts_once(tmp_path):
     np.testing.assert_array_equal(images.K, K)
 
 
+def test_a_pick_counts_as_a_new_frame(tmp_path):
+    """One of four boxes goes away, later another one comes."""
+    stream = [pile(i // 3, boxes=3 + (i % 3 == 1), noise=0.001, noise_seed=i)[0] for i in range(60)]
+    summary = DepthImages.from_bag(write_bag(tmp_path / "bag", stream), None, tmp_path / "images", least=10).summary
+    assert summary["distinct"] >= 58
+
+
 def test_hands_empty_bins_and_blind_frames_are_left_out(tmp_path):
     stream = recording(60, 1)
     for i in (10, 20):
