@@ -71,6 +71,11 @@ def test_two_steps_a_resume_and_the_model_runs(bins, tmp_path, capsys):
     assert answer.labels.shape == frame.shape
 
 
+def test_mixed_precision_trains_and_validates(bins, tmp_path):
+    config = config_file(tmp_path, {"trainer": {"precision": "bf16-mixed", "epochs": 1}, "thresholds": {"mask": 0.01, "min_pixels": 1}})
+    assert main(["train", "clusternet", "--data", str(bins), "--out", str(tmp_path / "model"), "--config", config]) == 0
+
+
 def test_training_starts_from_a_model_and_says_how_much_of_it_fits(bins, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     command = ["train", "clusternet", "--data", str(bins), "--steps", "1"]
