@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,11 @@ class SceneRecord:
 
 @dataclass(frozen=True, eq=False)
 class ModelInfo:
-    """A part for models/: vertices (V, 3) m, faces (F, 3), surface centroid (3,) m and covariance (3, 3) m²."""
+    """A part for models/: vertices (V, 3) m, faces (F, 3), surface centroid (3,) m and covariance (3, 3) m².
+
+    ``rotations`` (n, 3, 3) about the origin, the identity left out, and turns by any angle about ``axes`` (m, 3) through the
+    origin leave the part as it is.
+    """
 
     name: str
     vertices: np.ndarray
@@ -63,6 +67,8 @@ class ModelInfo:
     chiral: bool
     surface_centroid: np.ndarray
     surface_covariance: np.ndarray
+    rotations: np.ndarray = field(default_factory=lambda: np.zeros((0, 3, 3)))
+    axes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
 
 
 class BopWriter:
@@ -103,10 +109,12 @@ class BopWriter:
         """
         path = self.root / "models" / "models_info.json"
         known: dict[str, Any] = read_json(path) if path.is_file() else {}
+        if not isinstance(known, dict) or not all(isinstance(entry, dict) for entry in known.values()):
+            raise InputError(f"{path} is not a list of parts by number: delete it or choose another folder")
         for object_id, model in models.items():
             entry = _model_entry(model)
             old = known.get(str(object_id), entry)
-            if old != entry:
+            if any(old[key] != entry[key] for key in old.keys() & entry.keys()):  # an older set may say less of the same part
                 raise InputError(
                     f"{path} has another part {old.get('name')!r} as number {object_id}: write {model.name!r} to another folder"
                 )
@@ -216,12 +224,23 @@ def _model_entry(model: ModelInfo) -> dict[str, Any]:
     low, size = model.vertices.min(0) * 1000, np.ptp(model.vertices, axis=0) * 1000
     entry: dict[str, Any] = {"diameter": model.diameter * 1000}
     entry |= {f"min_{axis}": float(v) for axis, v in zip("xyz", low)} | {f"size_{axis}": float(v) for axis, v in zip("xyz", size)}
+    if len(model.rotations):
+        entry["symmetries_discrete"] = [_matrix(rotation).ravel().tolist() for rotation in model.rotations]
+    if len(model.axes):
+        entry["symmetries_continuous"] = [{"axis": axis.tolist(), "offset": [0.0] * 3} for axis in model.axes.round(9) + 0.0]
     return entry | {
         "name": model.name,
         "chiral": bool(model.chiral),
         "surface_centroid": (model.surface_centroid * 1e3).tolist(),
         "surface_covariance": (model.surface_covariance * 1e6).tolist(),
     }
+
+
+def _matrix(rotation: np.ndarray) -> np.ndarray:
+    """(4, 4) of a rotation (3, 3) about the origin."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation.round(9) + 0.0  # no −0
+    return matrix
 
 
 def _write_ply(path: Path, vertices: np.ndarray, faces: np.ndarray) -> None:

@@ -325,3 +325,20 @@ def test_another_part_under_the_same_number_is_refused(root: Path) -> None:
     other = ModelInfo("other", model.vertices * 2, model.faces, 0.1, True, model.surface_centroid, model.surface_covariance)
     with pytest.raises(InputError, match="another part 'wedge' as number 3"):
         BopWriter(root, "val").write_models({3: other})
+
+
+def test_symmetries_are_written_as_bop_has_them(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    writer, plain = BopWriter(tmp_path, "train"), tetrahedron()
+    writer.write_models({3: plain})
+    path = tmp_path / "models/models_info.json"
+    assert not [key for key in json.loads(path.read_text())["3"] if key.startswith("symmetries")]  # absent, not empty
+    writer.write_models({3: replace(plain, rotations=turn[None], axes=np.array([[0.0, 0, 1]]))})  # an older set is completed
+    entry = json.loads(path.read_text())["3"]
+    assert entry["symmetries_discrete"] == [[0, -1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]]
+    assert entry["symmetries_continuous"] == [{"axis": [0, 0, 1], "offset": [0, 0, 0]}]
+    path.write_text("[]")
+    with pytest.raises(InputError, match="models_info.json is not a list of parts"):
+        writer.write_models({3: plain})

@@ -18,7 +18,7 @@ from scipy.spatial import ConvexHull  # noqa: E402
 from instseg_ros.errors import InputError  # noqa: E402
 from instseg_ros.synthesis import convex  # noqa: E402
 from instseg_ros.synthesis.mesh import MOST_FACES, load_mesh  # noqa: E402
-from instseg_ros.synthesis.symmetry import is_chiral  # noqa: E402
+from instseg_ros.synthesis.symmetry import find_symmetries, is_chiral, turn  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -202,6 +202,34 @@ def test_chirality() -> None:
     assert not is_chiral(*_surface(mesh))  # mirrored at half its height
     hook = mesh + manifold3d.Manifold.cube((10, 10, 15)).translate((0, 20, 20))
     assert is_chiral(*_surface(hook))
+
+
+@pytest.mark.parametrize(
+    ("mesh", "count", "axes"),
+    [
+        (trimesh.creation.box((30, 20, 10)), 3, 0),
+        (trimesh.creation.box((20, 20, 50)), 7, 0),  # the dihedral group of the square
+        (trimesh.creation.box((20, 20, 20)), 23, 0),  # rotations of the cube
+        (trimesh.creation.cylinder(10, 40), 1, 1),
+        (trimesh.creation.cone(10, 40), 0, 1),
+        (trimesh.creation.icosphere(subdivisions=3), 0, 3),
+        (trimesh.creation.cylinder(10, 8, sections=5), 9, 0),  # a pentagonal prism
+    ],
+)
+def test_symmetries_of_known_solids(mesh: trimesh.Trimesh, count: int, axes: int) -> None:
+    tilted = mesh.vertices @ turn((0.6, 0, 0.8), 7.3).T + [1, 2, 3]
+    found = find_symmetries(tilted, mesh.faces)
+    assert len(found.discrete) == count and len(found.axes) == axes
+    products = [a @ b for a in found.discrete for b in found.discrete] if not axes else []
+    group = [np.eye(3), *found.discrete]
+    assert all(min(np.abs(product - one).max() for one in group) < 0.02 for product in products), "it must be a group"
+
+
+def test_what_breaks_a_symmetry() -> None:
+    box = manifold3d.Manifold.cube((30, 20, 10))
+    for depth, count in ((0.1, 3), (2.0, 0)):  # too shallow to see, and not
+        notched = box - manifold3d.Manifold.cube((4, 4, 4)).translate((3, 3, 10 - depth))
+        assert len(find_symmetries(*_surface(notched)).discrete) == count
 
 
 def _surface(solid: manifold3d.Manifold) -> tuple[np.ndarray, np.ndarray]:

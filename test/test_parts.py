@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("manifold3d")
+manifold3d = pytest.importorskip("manifold3d")
 trimesh = pytest.importorskip("trimesh")
 
 from scipy.spatial import ConvexHull  # noqa: E402
@@ -14,11 +14,15 @@ from instseg_ros.errors import InputError  # noqa: E402
 from instseg_ros.synthesis.part import Part, largest_distance, surface_moments, volume_moments  # noqa: E402
 from instseg_ros.synthesis.parts import PARTS, load_part  # noqa: E402
 from instseg_ros.synthesis.solids import SEGMENTS, cylinder, surface, thread, union  # noqa: E402
-from instseg_ros.synthesis.symmetry import is_chiral, sample_surface  # noqa: E402
+from instseg_ros.synthesis.symmetry import find_symmetries, is_chiral, sample_surface, turn  # noqa: E402
 
 MM = 1e-3
 FILLED = {"connector": 0.55, "obj01": 0.26}
 """Part → share of its volume that the filled bores may add; 12 % for all others."""
+
+
+SYMMETRIES = {"nut": 11, "cylinder": 1, "connector": 1, "obj01": 1, "obj14": 1}
+"""Part → rotations other than the identity that leave it as it is; a nut's are the dihedral group of the hexagon."""
 
 
 @pytest.fixture(params=PARTS)
@@ -74,6 +78,32 @@ def test_collision_pieces_add_little(part: Part) -> None:
 def test_chirality_is_declared_right(part: Part) -> None:
     assert part.chiral == (part.name == "bolt")
     assert is_chiral(part.vertices, part.faces) == part.chiral
+
+
+def shared(part: Part, rotation: np.ndarray) -> float:
+    """Volume that a part shares with itself, turned about the origin, over its volume: by booleans of exact solids."""
+    one, other = (
+        manifold3d.Manifold(manifold3d.Mesh64(vertices / MM, part.faces.astype(np.uint64)))
+        for vertices in (part.vertices, part.vertices @ rotation.T)
+    )
+    return (one ^ other).volume() / one.volume()
+
+
+def test_declared_symmetries_leave_the_part_as_it_is(part: Part) -> None:
+    found = part.symmetries
+    turns = [turn(axis, 360 / angle) for axis in found.axes for angle in (1.0, 17.0, 90.0)]
+    for rotation in [*found.discrete, *turns, *(flip @ one for flip in found.discrete for one in turns)]:
+        assert np.allclose(rotation @ rotation.T, np.eye(3)) and np.linalg.det(rotation) == pytest.approx(1)
+        assert shared(part, rotation) > 0.98
+
+
+def test_declared_symmetries_are_those_of_the_surface(part: Part) -> None:
+    declared, found = part.symmetries, find_symmetries(part.vertices, part.faces)
+    assert np.allclose(declared.axes, found.axes, atol=1e-3)
+    assert len(declared.discrete) == len(found.discrete) == SYMMETRIES.get(part.name, 0)
+    if not len(declared.axes):  # with an axis, which of the flips stands for all is free
+        for rotation in declared.discrete:
+            assert min(np.abs(rotation - other).max() for other in found.discrete) < 0.02
 
 
 def test_thread_is_right_handed() -> None:

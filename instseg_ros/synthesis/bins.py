@@ -192,4 +192,6 @@ def _model_info(part: Part) -> ModelInfo:
         chiral=part.chiral,
         surface_centroid=part.surface_centroid,
         surface_covariance=part.surface_covariance,
+        rotations=part.symmetries.discrete,
+        axes=part.symmetries.axes,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError
 from .convex import convex_pieces, simplified
 from .part import Part
-from .symmetry import is_chiral
+from .symmetry import find_symmetries, is_chiral
 
 UNITS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "in": 25.4e-3}
 """Unit → metres."""
@@ -53,7 +53,8 @@ def load_mesh(path: str | Path, units: str, name: str | None = None) -> Part:
         raise InputError(f"{path} has {len(faces)} faces after simplification: decimate it below {MOST_FACES}")
     name = name or re.sub(r"[^a-z0-9_-]+", "_", path.stem.lower()).strip("_") or "part"
     hulls = convex_pieces(vertices, faces)
-    return Part.from_surface(name, vertices, faces, hulls, chiral=is_chiral(vertices, faces))
+    symmetries = find_symmetries(vertices, faces)
+    return Part.from_surface(name, vertices, faces, hulls, chiral=is_chiral(vertices, faces), symmetries=symmetries)
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,25 @@
-"""A part: its surface, the convex pieces it collides with, and the moments of its surface. Metres, part frame."""
+"""A part: its surface, the convex pieces it collides with, its symmetries, and the moments of its surface. Metres, part frame."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Symmetries:
+    """Rotations about the part frame's origin after which a part looks the same.
+
+    Attributes:
+        discrete: (n, 3, 3) float64, all of them but the identity and those about a continuous axis alone. With a continuous
+            axis, one rotation stands for all that differ from it by a turn about the axis.
+        axes: (m, 3) float64 unit vectors: about these, any angle will do.
+    """
+
+    discrete: np.ndarray = field(default_factory=lambda: np.zeros((0, 3, 3)))
+    axes: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +34,7 @@ class Part:
             cover the part; narrow bores may be filled.
         chiral: True if the part is not its own mirror image (such images must not be flipped for training).
         color: RGB in [0, 1], what the part looks like when nothing else is asked for.
+        symmetries: rotations that leave the part as it is.
         offset: (3,) float64 metres, origin of the part frame in the frame of the file or drawing the part came from.
     """
 
@@ -29,6 +44,7 @@ class Part:
     hulls: tuple[np.ndarray, ...]
     chiral: bool
     color: tuple[float, float, float] = (0.6, 0.6, 0.6)
+    symmetries: Symmetries = Symmetries()
     offset: np.ndarray | None = None
 
     @classmethod
@@ -41,6 +57,7 @@ class Part:
         *,
         chiral: bool,
         color: tuple[float, float, float] = (0.6, 0.6, 0.6),
+        symmetries: Symmetries = Symmetries(),
     ) -> Part:
         """Build a part from geometry in any frame (metres); the origin is moved to the surface centroid."""
         offset = surface_moments(vertices, faces)[1]
@@ -48,7 +65,7 @@ class Part:
         faces = np.ascontiguousarray(faces, np.int64)
         for array in (*arrays, faces, offset):
             array.setflags(write=False)  # parts are cached and shared
-        return cls(name, arrays[0], faces, tuple(arrays[1:]), chiral, color, offset)
+        return cls(name, arrays[0], faces, tuple(arrays[1:]), chiral, color, symmetries, offset)
 
     @cached_property
     def diameter(self) -> float:

@@ -13,11 +13,13 @@ from typing import NamedTuple
 from manifold3d import Manifold
 
 from ..errors import InputError
-from .part import Part
+from .part import Part, Symmetries
 from .solids import box, corners, cylinder, hexagon, ring, stack, surface, thread, union, wedges
+from .symmetry import about
 
 STEEL, BRASS, RUBBER, GREY, WHITE = (0.62, 0.63, 0.65), (0.71, 0.60, 0.33), (0.20, 0.20, 0.21), (0.45, 0.47, 0.50), (0.86, 0.86, 0.84)
 MILLIMETRE = 1e-3
+X, Z = (1, 0, 0), (0, 0, 1)
 
 
 class Drawing(NamedTuple):
@@ -27,25 +29,26 @@ class Drawing(NamedTuple):
     pieces: list[Manifold]
     color: tuple[float, float, float]
     chiral: bool = False
+    symmetries: Symmetries = Symmetries()
 
 
 def nut() -> Drawing:
     """Hexagon nut M30 (ISO 4032: 46 across flats, 25.6 high), bore at the thread's minor diameter, countersunk."""
     body, bore = hexagon(46, 0, 25.6, chamfered=(0, 25.6)), 13.2
     countersinks = [cylinder(16.2, -0.2, 3, bore), cylinder(bore, 22.6, 25.8, 16.2)]
-    return Drawing(body - union([cylinder(bore, -1, 27), *countersinks]), wedges(body, 6, bore), STEEL)
+    return Drawing(body - union([cylinder(bore, -1, 27), *countersinks]), wedges(body, 6, bore), STEEL, symmetries=about(Z, 6, X))
 
 
 def stopper() -> Drawing:
     """Conical rubber stopper with a pull flange and a neck."""
     frusta = stack([(19, 0), (20, 1.5), (20, 6), (12, 6), (12, 11), (17.5, 11), (12.5, 38), (9, 42), (3, 44)])
-    return Drawing(union(frusta), frusta, RUBBER)
+    return Drawing(union(frusta), frusta, RUBBER, symmetries=about(Z, None))
 
 
 def rod() -> Drawing:
     """Plain cylinder, 30 × 42."""
     body = cylinder(15, 0, 42)
-    return Drawing(body, [body], STEEL)
+    return Drawing(body, [body], STEEL, symmetries=about(Z, None, X))
 
 
 def bolt() -> Drawing:
@@ -61,7 +64,7 @@ def bolt() -> Drawing:
 def cone() -> Drawing:
     """Right circular cone, radius 18, height 48."""
     body = cylinder(18, 0, 48, 0)
-    return Drawing(body, [body], GREY)
+    return Drawing(body, [body], GREY, symmetries=about(Z, None))
 
 
 def connector() -> Drawing:
@@ -70,7 +73,7 @@ def connector() -> Drawing:
     branch = [cylinder(11, 0, 36), cylinder(14, 26, 36)]
     pieces = [p.rotate((0, 90, 0)) for p in run] + branch
     bores = [cylinder(7, -33, 33).rotate((0, 90, 0)), cylinder(7, 0, 37)]
-    return Drawing(union(pieces) - union(bores), pieces, BRASS)
+    return Drawing(union(pieces) - union(bores), pieces, BRASS, symmetries=about(Z, 2))
 
 
 def plug5() -> Drawing:
@@ -90,7 +93,8 @@ def obj01() -> Drawing:
     ribs = [cylinder(19, 25, 28), cylinder(19, 32, 35)]
     mouth = cylinder(11.5, 30, 49) - cylinder(4, 29, 36)
     pieces = [*frusta, *lugs]
-    return Drawing(union([*pieces, *ribs]) - mouth, [*frusta[:-2], cylinder(19, 20, 40), frusta[-1], *lugs], WHITE)
+    hulls = [*frusta[:-2], cylinder(19, 20, 40), frusta[-1], *lugs]
+    return Drawing(union([*pieces, *ribs]) - mouth, hulls, WHITE, symmetries=about(Z, 2))
 
 
 def obj05() -> Drawing:
@@ -113,7 +117,7 @@ def obj14() -> Drawing:
     solid = union([*plate, boss, disc - cylinder(inner, 6, 18)]) - union([*screws, notch - cylinder(10, 0, 20), cylinder(4, 9, 14)])
     walls = [wall - box(9, 70, 6, 18) for wall in wedges(disc, 8, inner, turn=0.0)]
     sills = [box(9, 8, 7, 9, (0, y)) ^ disc for y in (-22, 22)]
-    return Drawing(solid, [*plate, boss, *walls, *sills], WHITE)
+    return Drawing(solid, [*plate, boss, *walls, *sills], WHITE, symmetries=about(Z, 2))
 
 
 PARTS: dict[str, Callable[[], Drawing]] = {
@@ -144,5 +148,5 @@ def load_part(name: str) -> Part:
     vertices, faces = surface(drawing.solid)
     hulls = [corners(piece) * MILLIMETRE for piece in drawing.pieces]
     return Part.from_surface(
-        name, vertices * MILLIMETRE, faces, hulls, chiral=drawing.chiral, color=drawing.color
+        name, vertices * MILLIMETRE, faces, hulls, chiral=drawing.chiral, color=drawing.color, symmetries=drawing.symmetries
     )
