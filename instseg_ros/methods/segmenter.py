@@ -16,6 +16,7 @@ from .model_directory import ModelDirectory
 REGISTRY = {
     "classical": "instseg_ros.methods.classical.segmenter:ClassicalSegmenter",
     "clusternet": "instseg_ros.methods.clusternet.segmenter:ClusterNetSegmenter",
+    "insegan": "instseg_ros.methods.insegan.segmenter:InSeGANSegmenter",
 }
 """``method`` of ``model.yaml`` → ``module:class``; imported only when asked for."""
 

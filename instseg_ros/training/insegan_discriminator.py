@@ -50,25 +50,28 @@ def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
     return 0.5 * gradient.square().flatten(1).sum(1).mean()
 
 
-def turn(images: Tensor, degrees: float, generator: torch.Generator | None = None) -> Tensor:
-    """Roll every image (B, 1, S, S) by its own angle up to ± ``degrees``; the corners fill with floor (−1).
+def roll(images: Tensor, angle: Tensor) -> Tensor:
+    """Roll every image (B, 1, S, S) about its middle by ``angle`` (B,) radians, from x towards y; corners fill with floor (−1).
 
     Never a mirror image: that would be of another part wherever the part is chiral.
     """
-    angle = (torch.rand(len(images), generator=generator) * 2 - 1).to(images) * math.radians(degrees)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    theta = torch.stack([cos, -sin, zero, sin, cos, zero], -1).view(-1, 2, 3)
+    theta = torch.stack([cos, sin, zero, -sin, cos, zero], -1).view(-1, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images + 1, grid, align_corners=False) - 1
 
 
-def differentiable_augmentation(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def turn(images: Tensor, degrees: float) -> Tensor:
+    """Roll every image by its own random angle up to ± ``degrees``."""
+    return roll(images, (torch.rand(len(images), device=images.device) * 2 - 1) * math.radians(degrees))
+
+
+def differentiable_augmentation(images: Tensor) -> Tensor:
     """DiffAugment (Zhao et al., NeurIPS 2020) for depth: any roll of the camera, and a square of a quarter side cut out."""
-    images = turn(images, 180.0, generator)
+    images = turn(images, 180.0)
     b, _, size, _ = images.shape
     side = size // 4
-    corner = torch.randint(0, size - side + 1, (2, b, 1), generator=generator).to(images.device)
+    corner = torch.randint(0, size - side + 1, (2, b, 1), device=images.device)
     index = torch.arange(size, device=images.device)[None]
     inside = [(index >= c) & (index < c + side) for c in corner]
-    hole = (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
-    return images.masked_fill(hole, -1.0)
+    return images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], -1.0)

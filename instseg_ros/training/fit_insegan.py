@@ -1,0 +1,220 @@
+"""One training run of InSeGAN from unlabelled depth images to the model directory: the paper's GAN or the explicit network."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from tqdm import tqdm
+
+from .. import __version__
+from ..errors import InputError
+from ..files import write_atomic
+from ..methods.insegan.generator import GeneratorConfig
+from ..methods.insegan.network import ExplicitConfig, ExplicitNetwork, GanNetwork, network_config
+from ..methods.insegan.refine import Camera
+from ..methods.insegan.segmenter import InSeGANSegmenter, Thresholds
+from ..methods.insegan.shape import pixel_rays
+from ..methods.model_directory import write_model
+from .config import TrainerConfig, build
+from .insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule
+from .insegan_explicit import ExplicitModule, PoseLossConfig, PoseOptimizerConfig
+from .insegan_pool import PoolConfig, find_template_and_poses
+from .insegan_selection import choose_cut, unexplained
+from .insegan_template import TemplateConfig
+
+if TYPE_CHECKING:
+    from .depth_images import DepthImages
+
+SECTIONS = ("network", "template", "pool", "loss", "optimizer", "trainer", "thresholds")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The sections of a configuration, checked. ``template`` and ``pool`` belong to the explicit network alone."""
+
+    network: GeneratorConfig | ExplicitConfig
+    template: TemplateConfig
+    pool: PoolConfig
+    loss: GanLossConfig | PoseLossConfig
+    optimizer: GanOptimizerConfig | PoseOptimizerConfig
+    trainer: TrainerConfig
+    thresholds: Thresholds
+
+    @classmethod
+    def read(cls, config: dict[str, Any]) -> RunConfig:
+        """Check a configuration; missing keys take their defaults, unknown ones are an InputError."""
+        unknown = config.keys() - set(SECTIONS)
+        if unknown:
+            raise InputError(f"config: unknown section {sorted(unknown)[0]!r}, known are {', '.join(SECTIONS)}")
+        network = network_config(config.get("network", {}))
+        explicit = isinstance(network, ExplicitConfig)
+        if not explicit and config.keys() & {"template", "pool"}:
+            raise InputError("config: sections template and pool go with network.kind explicit only: leave them out")
+        return cls(
+            network=network,
+            template=build(TemplateConfig, "template", config.get("template", {})),
+            pool=build(PoolConfig, "pool", config.get("pool", {})),
+            loss=build(PoseLossConfig if explicit else GanLossConfig, "loss", config.get("loss", {})),
+            optimizer=build(PoseOptimizerConfig if explicit else GanOptimizerConfig, "optimizer", config.get("optimizer", {})),
+            trainer=build(TrainerConfig, "trainer", config.get("trainer", {})),
+            thresholds=Thresholds.from_dict(config.get("thresholds", {})),
+        )
+
+
+def check_insegan(out: Path, config: dict[str, Any], *, resume: bool) -> int:
+    """Check a configuration and the folder before any image is read.
+
+    Returns:
+        S, the side of the working images.
+
+    Raises:
+        InputError: bad configuration; a run in ``out`` that ``resume`` would be needed for, or none to resume.
+    """
+    size = RunConfig.read(config).network.size
+    started = any((out / "run" / name).exists() for name in ("last.ckpt", "template.safetensors"))
+    if started and not resume:
+        raise InputError(f"{out} holds a training run: add --resume to go on with it or choose another --out")
+    if resume and not started:
+        raise InputError(f"{out / 'run'} holds no training run, there is nothing to resume: leave --resume out")
+    return size
+
+
+def fit_insegan(
+    images: DepthImages, out: Path, config: dict[str, Any], *, seed: int, resume: bool, limit_steps: int | None = None,
+    validation: DepthImages | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train on unlabelled depth images and write the model directory ``out``; labels are never asked for.
+
+    ``out/run`` holds the configuration, the log and the checkpoints; ``resume`` goes on from the last of these.
+
+    Args:
+        config: see ``RunConfig``. limit_steps: stop after so many optimiser steps in all.
+        validation: images of the same normalisation, on which threshold and figures are taken; None = training images.
+
+    Returns:
+        label-free figures: ``mismatch`` of hallucinated and observed depth, ``coverage`` of the observed parts, ``instances`` found.
+    """
+    check_insegan(out, config, resume=resume)
+    run = RunConfig.read(config)
+    pl.seed_everything(seed, workers=True, verbose=False)
+    resolved = {**{name: asdict(getattr(run, name)) for name in SECTIONS}, "seed": seed, "version": __version__}
+    write_atomic(out / "run" / "config.yaml", lambda file: file.write_text(yaml.safe_dump(_plain(resolved), sort_keys=False)))
+    if isinstance(run.network, ExplicitConfig):
+        network, thresholds = _fit_explicit(images, out, run, seed, limit_steps), run.thresholds
+    else:
+        network = _fit_gan(images, out, run, seed, limit_steps)
+        thresholds = replace(run.thresholds, cut=choose_cut(network, _sample(validation or images, run.trainer.validation_images)))
+    segmenter = InSeGANSegmenter(network, images.normalisation, thresholds, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    metrics = unexplained(segmenter, _sample(validation or images, run.trainer.validation_images))
+    write_insegan(out, network.cpu(), images, thresholds, run, seed=seed, metrics=metrics)
+    return metrics
+
+
+def _fit_gan(images: DepthImages, out: Path, run: RunConfig, seed: int, limit_steps: int | None) -> GanNetwork:
+    module = InSeGANModule(run.network, run.loss, run.optimizer)
+    _train(module, _ImageSet(images), out, run, seed, limit_steps, optimizers=3)
+    network = GanNetwork(run.network)
+    network.generator.load_state_dict(module.shipped_generator.state_dict())
+    network.encoder.load_state_dict(module.encoder.state_dict())
+    return network
+
+
+def _fit_explicit(images: DepthImages, out: Path, run: RunConfig, seed: int, limit_steps: int | None) -> ExplicitNetwork:
+    K = torch.tensor(images.normalisation.working_K, dtype=torch.float32)
+    size = run.network.size
+    camera = Camera(pixel_rays(K, size, size), images.normalisation.near, images.normalisation.far)
+    pool = find_template_and_poses(images.images, camera, run.network, run.template, run.pool, out / "run", seed, _progress)
+    network = ExplicitNetwork(replace(run.network, grid=tuple(pool.shape.grid.shape[2:])), pool.shape)
+    module = ExplicitModule(network, pool.images, pool.poses, pool.trust, camera, K, run.loss, run.optimizer)
+    _train(module, TensorDataset(torch.arange(len(pool.images))), out, run, seed, limit_steps, optimizers=3 if run.loss.adversarial else 1)
+    return network
+
+
+class _ImageSet(Dataset):
+    """(1, S, S) float32 tensors of the memory-mapped images."""
+
+    def __init__(self, images: DepthImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor]:
+        return (torch.from_numpy(self.images.images[i].copy())[None],)
+
+
+def _train(module: pl.LightningModule, data: Dataset, out: Path, run: RunConfig, seed: int, limit_steps: int | None, *, optimizers: int) -> None:
+    """Lightning's loop with checkpoints; ``limit_steps`` counts batches."""
+    t = run.trainer
+    loader = DataLoader(
+        data, t.batch_size, shuffle=True, drop_last=len(data) >= t.batch_size, generator=torch.Generator().manual_seed(seed),
+        pin_memory=torch.cuda.is_available(),
+    )  # fmt: skip
+    checkpoint = out / "run" / "last.ckpt"
+    callbacks = [
+        # Lightning counts a step for every optimiser of a batch.
+        ModelCheckpoint(out / "run", filename="last", every_n_train_steps=t.checkpoint_every * optimizers, save_top_k=1, enable_version_counter=False),
+        TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 100),
+    ]
+    trainer = pl.Trainer(
+        max_epochs=t.epochs, max_steps=limit_steps * optimizers if limit_steps else -1, callbacks=callbacks, logger=CSVLogger(out / "run", "log"),
+        precision="32-true", log_every_n_steps=20, num_sanity_val_steps=0, enable_model_summary=False, accelerator="auto", devices=1,
+    )  # fmt: skip
+    trainer.fit(module, loader, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.save_checkpoint(checkpoint)
+
+
+def write_insegan(
+    out: Path, network: GanNetwork | ExplicitNetwork, images: DepthImages, thresholds: Thresholds, run: RunConfig, *, seed: int, metrics: dict[str, Any]
+) -> None:
+    """Write the model directory of a trained network, with a first model card."""
+    facts = {**_plain(images.summary), "epochs": run.trainer.epochs, "batch_size": run.trainer.batch_size, "seed": seed}
+    n = images.normalisation
+    config = {
+        "method": "insegan",
+        "name": out.name,
+        "network": _plain(asdict(network.config)),
+        "input": {"modalities": ["depth"], "size": network.config.size, "depth_range": [round(n.near, 4), round(n.far, 4)]},
+        "thresholds": asdict(thresholds),
+        "amodal": True,
+        "normalisation": n.to_dict(),
+        "training": facts,
+        "metrics": metrics,
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
+    what = "explicit template and pose encoder" if isinstance(network, ExplicitNetwork) else f"the paper's GAN ({network.config.kind})"
+    card = (
+        f"# {out.name}\n\nInSeGAN, {what}; depth only, no labels; {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters.\n"
+        f"Fits the camera and the bin it was trained on. Amodal layers: yes.\n\nTrained on {facts.get('distinct')} unlabelled depth images of "
+        f"{facts.get('source')} (seed {seed}).\n\n| Label-free validation | Value |\n| --- | --- |\n{rows}\n"
+    )
+    write_model(out, config=config, weights=network.state_dict(), card=card)
+
+
+def _sample(images: DepthImages, count: int) -> torch.Tensor:
+    """Up to ``count`` images (V, S, S), spread evenly."""
+    chosen = torch.linspace(0, len(images) - 1, min(max(count, 1), len(images))).round().long().unique()
+    return torch.from_numpy(images.images[chosen.numpy()].copy())
+
+
+def _progress(items: Iterable, name: str = "") -> Iterable:
+    return tqdm(items, name, disable=not sys.stderr.isatty())
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, so that YAML stays readable by safe_load."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

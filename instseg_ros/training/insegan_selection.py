@@ -1,0 +1,43 @@
+"""What is chosen and reported without labels: by how well a model explains depth images it was not trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..methods.insegan.network import GanNetwork
+from ..methods.insegan.refine import mismatch
+from ..methods.insegan.search import FLOOR
+
+if TYPE_CHECKING:
+    from ..methods.insegan.segmenter import InSeGANSegmenter
+
+
+@torch.no_grad()
+def choose_cut(network: GanNetwork, images: Tensor) -> float:
+    """The cut at which the single renderings of images (V, S, S) together cover what is observed of parts, best by IoU."""
+    network = network.eval().cpu()
+    alone = network.generator.singles(network.encoder(images[:, None])[0]).amax(1)
+    part = images > FLOOR
+    cuts = torch.linspace(-0.98, 0.0, 50)
+    scores = [((alone > c) & part).sum() / ((alone > c) | part).sum().clamp_min(1) for c in cuts]
+    return round(float(cuts[int(torch.stack(scores).argmax())]), 3)
+
+
+@torch.no_grad()
+def unexplained(segmenter: InSeGANSegmenter, images: Tensor) -> dict[str, Any]:
+    """Mean over images (V, S, S): ``mismatch`` of hallucinated and observed depth, ``coverage`` (IoU of the renderings'
+    union with the observed parts) and ``instances`` found.
+    """
+    totals = torch.zeros(3)
+    for image in images:
+        singles = segmenter.singles_of(image)
+        together = torch.from_numpy(singles.opacity > 0.5).any(0) if len(singles.opacity) else torch.zeros_like(image, dtype=torch.bool)
+        part = image > FLOOR
+        error = mismatch(torch.from_numpy(singles.image), image).mean()
+        coverage = (together & part).sum() / (together | part).sum().clamp_min(1)
+        totals += torch.tensor([float(error), float(coverage), float(len(singles.depth))])
+    mean = (totals / max(len(images), 1)).tolist()
+    return {"mismatch": round(mean[0], 4), "coverage": round(mean[1], 4), "instances": round(mean[2], 2)}

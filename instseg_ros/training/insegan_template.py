@@ -1,0 +1,125 @@
+"""Learning the explicit template from unlabelled depth alone, by turns: find poses for the template, fit the template to them.
+
+As in ab-initio reconstruction from single-particle images (cryoSPARC: Punjani et al., Nature Methods 2017) the poses are searched
+exhaustively, so the first, featureless template does no harm; what is learned is what all images agree on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..methods.insegan.refine import Camera, Poses, draw, refine
+from ..methods.insegan.search import FLOOR, PoseSearch, make_library, spread_rotations, stack
+from ..methods.insegan.shape import Shape
+
+Progress = Callable[[Iterable, str], Iterable]
+"""Items and a name → the same items, with a progress bar."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateConfig:
+    """How the template is learned.
+
+    Attributes:
+        resolution: voxels along the longest side of its box.
+        rounds: turns of search and fit. images: used in each round, others each time.
+        rotations: of the search in the last round, a third of them in the first.
+        steps: of the fit on each batch of ``batch`` images, poses alone and then with the template.
+        rate: Adam's for the template, millimetres. smooth: weight of its roughness.
+        trial_images: on which the first ellipsoids are compared.
+    """
+
+    resolution: int = 32
+    rounds: int = 4
+    images: int = 48
+    rotations: int = 450
+    steps: int = 24
+    batch: int = 16
+    rate: float = 0.1
+    smooth: float = 0.02
+    trial_images: int = 8
+
+
+RATIOS = ((1.0, 1.0, 1.0), (1.8, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 1.0, 0.4))
+"""Half axes of the first templates, in proportion: ball, egg, cigar, disc."""
+OVERLAPS = (1.0, 1.5, 2.2)
+"""How often the parts would cover the foreground if none hid another."""
+
+
+def first_template(images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, progress: Progress) -> Shape:
+    """The ellipsoid that explains some images (B, P) best: by shape and size, without labels."""
+    area = float((images > FLOOR).sum(1).float().median()) / instances
+    focal, middle = focal_and_middle(images, camera)
+    trials = [(ratio, overlap) for ratio in RATIOS for overlap in OVERLAPS]
+    scored = []
+    for ratio, overlap in progress(trials, "first template"):
+        axes = torch.tensor(ratio)
+        axes = axes * math.sqrt(area * overlap / (math.pi * float(axes[0] * axes[1]))) * middle / focal
+        extent = axes + 0.4 * axes.mean()
+        shape = Shape.in_box(config.resolution, extent)
+        shape.set_ellipsoid(axes)
+        library = make_library(shape, spread_rotations(max(config.rotations // 4, 24)), focal, middle, stride_of(size))
+        score = sum(sum(max(s, 0.0) for *_, s in picks(library, image, camera, size, instances)) for image in images[: config.trial_images])
+        scored.append((score, shape))
+    return max(scored, key=lambda pair: pair[0])[1]
+
+
+def focal_and_middle(images: Tensor, camera: Camera) -> tuple[float, float]:
+    """Focal length in working pixels, and metres to the middle of what is observed of parts in images (B, P)."""
+    return float(1 / (camera.rays[1, 0] - camera.rays[0, 0])), float(camera.depth(images[images > FLOOR].median()))
+
+
+def stride_of(size: int) -> int:
+    """Working pixels a step of the search: about 32 along a side."""
+    return max(size // 32, 1)
+
+
+def picks(library, image: Tensor, camera: Camera, size: int, instances: int) -> list[tuple[Tensor, Tensor, float]]:
+    """The poses that explain one image (P,) greedily, best first."""
+    search = PoseSearch(library, image, camera, size)
+    return [search.pick() for _ in range(instances)]
+
+
+def search_poses(shape: Shape, images: Tensor, camera: Camera, size: int, instances: int, rotations: int, progress: Progress) -> Poses:
+    """Exhaustive search in every image (B, P)."""
+    focal, middle = focal_and_middle(images, camera)
+    library = make_library(shape, spread_rotations(rotations), focal, middle, stride_of(size))
+    found = []
+    for image in progress(images, "searching"):
+        some = [(r, t) for r, t, score in picks(library, image, camera, size, instances) if score > 0]
+        found.append((torch.stack([r for r, _ in some]), torch.stack([t for _, t in some])) if some else (torch.zeros(0, 3, 3), torch.zeros(0, 3)))
+    return stack(found, instances)
+
+
+def learn_template(
+    images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, seed: int, progress: Progress,
+    look: Callable[[int, Shape, Tensor, Poses], None] = lambda *_: None,
+) -> Shape:
+    """Template from images (N, P) of ``instances`` parts each.
+
+    Args:
+        look: called after each round with the round, the template, some images and their poses; for pictures and logs.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(images))
+    shape = first_template(images[order[: config.trial_images]], camera, size, instances, config, progress)
+    for turn in range(config.rounds):
+        chosen = images[rng.choice(len(images), min(config.images, len(images)), replace=False)]
+        share = (turn + 1) / config.rounds
+        poses = search_poses(shape, chosen, camera, size, instances, max(round(config.rotations * max(share, 1 / 3)), 24), progress)
+        optimizer = torch.optim.Adam(shape.parameters(), lr=config.rate)
+        fitted = []
+        for start in progress(range(0, len(chosen), config.batch), f"template {turn + 1}/{config.rounds}"):
+            batch, now = chosen[start : start + config.batch], poses[start : start + config.batch]
+            now, _ = refine(shape, now, batch, camera, steps=config.steps // 2)
+            now, loss = refine(shape, now, batch, camera, steps=config.steps, update=optimizer, regulariser=config.smooth)
+            fitted.append((now, loss))
+        look(turn, shape, batch, now)
+        shape = shape.cropped()
+    return shape
