@@ -4,7 +4,8 @@
 scene_gt_info.json, depth/, rgb/ (or gray/), mask/ (amodal), mask_visib/ (visible). Millimetres on disk, metres in memory.
 
 Our own sets carry some more, which other readers ignore: ``layers/`` (8-bit, four channels: the instance that is first …
-fourth from the front at each pixel, 1…N, 0 = none; the first channel is the visible label), ``depth_order`` in
+fourth from the front at each pixel, 1…N, 0 = none; the first channel is the visible label; where parts lie deeper than that,
+``NNNNNN_1.png`` has the fifth to the eighth, and so on), ``depth_order`` in
 scene_gt_info.json, ``surface_centroid``, ``surface_covariance``, ``name`` and ``chiral`` in models_info.json.
 """
 
@@ -27,7 +28,7 @@ from .frame import Frame
 __all__ = ["BopDataset", "BopWriter", "ModelInfo", "SceneRecord", "Truth", "write_scene"]
 
 LAYERS = 4
-"""Layers of the amodal stack that ``Truth`` has at most."""
+"""Layers of the amodal stack that ``Truth`` has at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,8 @@ class Truth:
         labels: (H, W) uint16 visible instances, 0 = background.
         masks: (N, H, W) bool amodal masks, None unless asked for.
         layers: (L, H, W) uint16 amodal stack, layer 0 equals ``labels``; None unless asked for. Where something that is not
-            an instance (a bin wall) hides the parts, layer 0 is 0 and the hidden parts start at layer 1.
+            an instance (a bin wall) hides the parts, layer 0 is 0 and the hidden parts start at layer 1. L is 4 or as many
+            as the pile needs (older sets were cut at 4).
         visible_fraction: (N,) float32 visible over amodal pixels; NaN where the set does not say.
         centroid: (N, 3) float64 m, mean of the surface points of the whole part.
         covariance: (N, 3, 3) float64 m², second central moments of the surface points of the whole part.
@@ -201,12 +203,12 @@ def build_layers(labels: np.ndarray, masks: np.ndarray, depth_order: np.ndarray)
     Layer 0 is ``labels``; the hidden instances of each pixel follow in depth order. For sets that do not store the order
     per pixel: instances that interlock cannot be told apart by one order.
     """
-    h, w = labels.shape
-    layers = np.zeros((LAYERS, h, w), np.uint16)
+    hidden = masks & (labels != np.arange(1, len(masks) + 1)[:, None, None])
+    layers = np.zeros((max(LAYERS, 1 + int(hidden.sum(0).max(initial=0))), *labels.shape), np.uint16)
     layers[0] = labels
-    level = np.ones((h, w), np.int64)
+    level = np.ones(labels.shape, np.int64)
     for i in np.argsort(depth_order):
-        rows, columns = np.nonzero(masks[i] & (labels != i + 1) & (level < LAYERS))
+        rows, columns = np.nonzero(hidden[i])
         layers[level[rows, columns], rows, columns] = i + 1
         level[rows, columns] += 1
     return layers

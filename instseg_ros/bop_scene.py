@@ -99,17 +99,18 @@ class Scene:
         return None
 
     def read_layers(self, image_id: int, n: int) -> np.ndarray | None:
-        """(4, H, W) uint16 from layers/, None in sets of others."""
-        path = self.folder / "layers" / f"{image_id:06d}.png"
-        if not path.parent.is_dir():
+        """(L, H, W) uint16 from layers/, 4 or as many as the pile needs; None in sets of others."""
+        first = self.folder / "layers" / f"{image_id:06d}.png"
+        if not first.parent.is_dir():
             return None
-        image = _read_image(path, cv2.IMREAD_UNCHANGED)
-        if image.ndim != 3 or image.dtype != np.uint8 or image.shape[2] != 4 or image.max(initial=0) > n:
-            raise InputError(
-                f"{path} must be 8-bit with four channels and values up to the {n} instances of scene_gt.json, "
-                f"got {image.dtype} of shape {image.shape} up to {image.max(initial=0)}"
-            )
-        return np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.uint16)
+        stack = [_read_layers(first, n)]
+        while (path := first.with_stem(f"{first.stem}_{len(stack)}")).is_file():
+            stack.append(_read_layers(path, n))
+            if stack[-1].shape != stack[0].shape:
+                raise InputError(f"{path} is {stack[-1].shape[1:]}, {first.name} {stack[0].shape[1:]}: copy the dataset anew")
+        layers = np.concatenate(stack)
+        used = np.flatnonzero(layers.any((1, 2)))
+        return layers[: max(len(stack[0]), used[-1] + 1 if used.size else 0)]
 
     def read_masks(self, image_id: int, kind: str, n: int, shape: tuple[int, int] | None) -> np.ndarray:
         """(n, H, W) bool from ``mask`` or ``mask_visib``; ``shape`` (H, W) is needed, and checked, when known."""
@@ -126,6 +127,17 @@ class Scene:
     def image_shape(self, image_id: int) -> tuple[int, int]:
         """(H, W) of an image without instances."""
         return self.read_depth(image_id).shape  # type: ignore[return-value]
+
+
+def _read_layers(path: Path, n: int) -> np.ndarray:
+    """(4, H, W) uint16 of one file."""
+    image = _read_image(path, cv2.IMREAD_UNCHANGED)
+    if image.ndim != 3 or image.dtype != np.uint8 or image.shape[2] != 4 or image.max(initial=0) > n:
+        raise InputError(
+            f"{path} must be 8-bit with four channels and values up to the {n} instances of scene_gt.json, "
+            f"got {image.dtype} of shape {image.shape} up to {image.max(initial=0)}"
+        )
+    return np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.uint16)
 
 
 def _scene_image(

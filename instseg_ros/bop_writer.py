@@ -19,6 +19,9 @@ from .files import read_json, write_atomic, write_json
 DEPTH_SCALE = 0.1
 """Millimetres per unit of the depth images: 0.1 mm steps up to 6.5 m."""
 
+LAYERS_A_FILE = 4
+"""Channels of a PNG in layers/."""
+
 _FLAT = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _NOISY = [*_FLAT, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
 """PNG settings; colour noise has no repeats to look for: without looking it is written faster, and smaller."""
@@ -34,7 +37,7 @@ class SceneRecord:
         color: (H, W, 3) uint8 RGB or None.
         cam_T_world: (4, 4) float64.
         object_id: (N,) int. pose: (N, 4, 4) float64 cam_T_part.
-        masks: (N, H, W) bool amodal. layers: (4, H, W) uint16, layer 0 = visible labels.
+        masks: (N, H, W) bool amodal. layers: (L, H, W) uint16, layer 0 = visible labels.
         pixels: (N,) pixels of the whole silhouette; box: (N, 4) its x, y, width, height.
         depth_order: (N,) int, 0 = nearest.
     """
@@ -179,10 +182,10 @@ def _write_images(folder: Path, image_id: int, record: SceneRecord) -> list[dict
     _write_png(folder / "depth" / f"{name}.png", units)
     if record.color is not None:
         _write_png(folder / "rgb" / f"{name}.png", np.ascontiguousarray(record.color[..., ::-1]), _NOISY)
-    layers = np.ascontiguousarray(record.layers[:4].transpose(1, 2, 0)).astype(np.uint8)
-    if layers.shape[2] < 4:
-        layers = np.pad(layers, ((0, 0), (0, 0), (0, 4 - layers.shape[2])))
-    _write_png(folder / "layers" / f"{name}.png", layers)
+    for number, first in enumerate(range(0, _deepest(record.layers), LAYERS_A_FILE)):
+        layers = record.layers[first : first + LAYERS_A_FILE].astype(np.uint8).transpose(1, 2, 0)
+        padded = np.pad(layers, ((0, 0), (0, 0), (0, LAYERS_A_FILE - layers.shape[2])))
+        _write_png(folder / "layers" / f"{name}{f'_{number}' if number else ''}.png", padded)
     info = []
     labels = record.layers[0]
     for k in range(n):
@@ -202,6 +205,12 @@ def _write_images(folder: Path, image_id: int, record: SceneRecord) -> list[dict
             }
         )
     return info
+
+
+def _deepest(layers: np.ndarray) -> int:
+    """Number of layers up to the last one that is not empty, 1 or more."""
+    used = np.flatnonzero(layers.any((1, 2)))
+    return int(used[-1]) + 1 if used.size else 1
 
 
 def _write_png(path: Path, image: np.ndarray, settings: list[int] = _FLAT) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -306,6 +307,33 @@ def test_layers_from_masks_and_order() -> None:
     assert np.array_equal((layers > 0).sum(0), masks.sum(0))
 
 
+def test_layers_as_deep_as_the_pile(tmp_path: Path) -> None:
+    """Six squares on top of each other at one place: two files of layers; without the second, as older sets have it, four."""
+    masks = np.stack([square(5, 5, 20), *(square(5 + k, 5 + k, 10) for k in range(5))])
+    labels = np.zeros(SHAPE, np.uint16)
+    for i in range(6):  # the last on top
+        labels[masks[i]] = i + 1
+    layers = build_layers(labels, masks, np.arange(6)[::-1])
+    assert layers.shape == (6, *SHAPE) and np.array_equal((layers > 0).sum(0), masks.sum(0))
+    one = replace(
+        record(0), object_id=np.full(6, 3), pose=np.tile(np.eye(4), (6, 1, 1)), masks=masks, layers=layers,
+        pixels=masks.sum((1, 2)), box=np.zeros((6, 4), int), depth_order=np.arange(6)[::-1],
+    )  # fmt: skip
+    writer = BopWriter(tmp_path, "train")
+    writer.write_models({3: tetrahedron()})
+    writer.write_scene(0, [one, record(0)])
+    folder = tmp_path / "train/000000/layers"
+    assert sorted(path.name for path in folder.iterdir()) == ["000000.png", "000000_1.png", "000001.png"]
+    data = BopDataset(tmp_path)
+    assert np.array_equal(data.truth(0, layers=True).layers, layers) and data.truth(1, layers=True).layers.shape[0] == 4
+    cv2.imwrite(str(folder / "000000_1.png"), np.zeros((10, 10, 4), np.uint8))
+    with pytest.raises(InputError, match=r"000000_1\.png is \(10, 10\), 000000\.png \(40, 50\)"):
+        data.truth(0, layers=True)
+    (folder / "000000_1.png").unlink()
+    truth = data.truth(0, layers=True, amodal=True)
+    assert np.array_equal(truth.layers, layers[:4]) and np.array_equal(truth.masks, masks)
+
+
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     def broken() -> object:
         yield record(0)
@@ -328,8 +356,6 @@ def test_another_part_under_the_same_number_is_refused(root: Path) -> None:
 
 
 def test_symmetries_are_written_as_bop_has_them(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     writer, plain = BopWriter(tmp_path, "train"), tetrahedron()
     writer.write_models({3: plain})

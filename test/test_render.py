@@ -81,6 +81,16 @@ def test_layers_masks_and_order_of_two_stacked_boxes() -> None:
     assert np.array_equal(view.pixels, view.masks.sum((1, 2)))
 
 
+def test_layers_are_as_deep_as_the_pile_and_its_wall() -> None:
+    box = trimesh.creation.box((0.02, 0.02, 0.002))
+    tower = render(pile(box, at(*((0, 0, 0.001 + 0.002 * k) for k in range(7)))), K, SIZE, overhead(0.5))
+    under = tower.masks.all(0)
+    assert len(tower.layers) == 7 and (tower.layers[:, under] == np.arange(7, 0, -1)[:, None]).all()
+    assert np.array_equal((tower.layers > 0).sum(0), tower.masks.sum(0)) and tower.visible_fraction[6] == 1
+    row = render(pile(box, at(*((0.05 - 0.001 * k, 0, 0.01) for k in range(4)))), K, SIZE, look_at(np.array([0.6, 0, 0.05]), np.zeros(3)))
+    assert len(row.layers) == 5 and not row.layers[0].any() and row.layers[4].any()  # all four behind the wall
+
+
 def test_part_behind_a_wall_is_hidden_but_amodal() -> None:
     box = trimesh.creation.box((0.02, 0.02, 0.02))
     low = look_at(np.array([0.6, 0, 0.05]), np.array([0.0, 0, 0.02]))

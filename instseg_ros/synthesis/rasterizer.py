@@ -95,35 +95,27 @@ def merge(
     left: int,
     top: int,
     label: int,
-    mask: np.ndarray,
     stack_depth: np.ndarray,
     stack_label: np.ndarray,
     face: np.ndarray,
-) -> int:
+) -> None:
     """Insert one instance, drawn alone into a window, into the sorted stack of every pixel.
 
     Args:
         alone, alone_face: (h, w) depth (inf = nothing) and face numbers of the window at (left, top).
         label: number of the instance.
-        mask: (H, W) bool, set where the instance is drawn, in front or not.
         stack_depth: (L, H, W) float32, ascending, inf where empty. stack_label: (L, H, W) uint16.
         face: (H, W) int32 face number of the nearest surface.
-
-    Returns:
-        Number of pixels drawn in the window, those outside the image included.
     """
     levels, height, width = stack_depth.shape
-    count = 0
     for i in range(alone.shape[0]):
         for j in range(alone.shape[1]):
             z = alone[i, j]
             if z == np.inf:
                 continue
-            count += 1
             v, u = i + top, j + left
             if v < 0 or u < 0 or v >= height or u >= width:
                 continue
-            mask[v, u] = True
             if z >= stack_depth[levels - 1, v, u]:
                 continue
             k = levels - 1
@@ -135,7 +127,6 @@ def merge(
             stack_label[k, v, u] = label
             if k == 0:
                 face[v, u] = alone_face[i, j]
-    return count
 
 
 def window(vertices: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .physics import Settled
 
 LAYERS = 4
-"""Depth of the amodal stack that is kept at every pixel."""
+"""Least depth of the amodal stack."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,8 @@ class Rendering:
         depth: (H, W) float32 m, the nearest surface (parts, bin, ground); NaN where there is none.
         labels: (H, W) uint16, the visible instance, 0 = bin or ground.
         masks: (n, H, W) bool amodal: every pixel that the instance covers, hidden or not.
-        layers: (4, H, W) uint16: layer 0 equals ``labels``; the instances behind it follow in order. Where a bin wall is
-            in front of the parts, layer 0 is 0 and the hidden parts start at layer 1.
+        layers: (L, H, W) uint16: layer 0 equals ``labels``; the instances behind it follow in order. Where a bin wall is
+            in front of the parts, layer 0 is 0 and the hidden parts start at layer 1. L is as many as the pile needs, 4 or more.
         visible_fraction: (n,) float32, visible pixels over all pixels of the silhouette, those beyond the image border
             included (BOP's visib_fract); 0 for an instance outside the view.
         pixels: (n,) int64 all pixels of the silhouette (BOP's px_count_all).
@@ -75,10 +75,8 @@ def render(
     draw(ground_vertices @ cam_T_bin[:3, :3].T + cam_T_bin[:3, 3], ground_faces, K, 0, 0, 0, background, face)
 
     masks = np.zeros((n, h, w), bool)
-    part_face = np.full(size, -1, np.int32)
-    stack_depth = np.full((LAYERS, h, w), np.inf, np.float32)
-    stack_label = np.zeros((LAYERS, h, w), np.uint16)
     pixels, box, near = np.zeros(n, np.int64), np.zeros((n, 4), np.int64), np.full(n, np.inf)
+    drawn = []
     for i, pose in enumerate(poses):
         placed = vertices @ pose[:3, :3].T + pose[:3, 3]
         left, top, width, height = window(placed, K, size)
@@ -86,20 +84,32 @@ def render(
             continue
         alone, alone_face = np.full((height, width), np.inf, np.float32), np.empty((height, width), np.int32)
         draw(placed, faces, K, left, top, len(ground_faces) + i * len(faces), alone, alone_face)
-        pixels[i] = merge(alone, alone_face, left, top, i + 1, masks[i], stack_depth, stack_label, part_face)
+        covered = alone < np.inf
+        pixels[i] = np.count_nonzero(covered)
         if pixels[i]:
-            covered = alone < np.inf
             rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
             box[i] = left + columns[0], top + rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1
             z = alone[covered]
             near[i] = np.partition(z, z.size // 10)[z.size // 10]
+            inside, part = _overlap(left, top, covered.shape, size)
+            masks[i][inside] = covered[part]
+            drawn.append((i + 1, left, top, alone, alone_face))
+
+    deepest = int(masks.sum(0, dtype=np.uint8).max(initial=0))
+    part_face = np.full(size, -1, np.int32)
+    stack_depth = np.full((max(LAYERS, deepest + 1), h, w), np.inf, np.float32)  # one more: a wall may come before them all
+    stack_label = np.zeros(stack_depth.shape, np.uint16)
+    for label, left, top, alone, alone_face in drawn:
+        merge(alone, alone_face, left, top, label, stack_depth, stack_label, part_face)
 
     depth = np.minimum(background, stack_depth[0])
     behind = np.flatnonzero((background <= stack_depth[0]) & (stack_label[0] > 0))
     if behind.size:  # a wall hides the front part: everything moves one layer back
-        flat = stack_label.reshape(LAYERS, -1)
+        flat = stack_label.reshape(len(stack_label), -1)
         flat[1:, behind] = flat[:-1, behind]
         flat[0, behind] = 0
+    if len(stack_label) > LAYERS and not stack_label[-1].any():
+        stack_label = stack_label[:-1]
     labels = stack_label[0].copy()
     in_front = labels > 0
     face[in_front] = part_face[in_front]
@@ -120,3 +130,10 @@ def render(
         poses=poses,
         rgb=rgb,
     )
+
+
+def _overlap(left: int, top: int, shape: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Index of the part of a window at (left, top) that lies in the image: in the image, and in the window."""
+    v0, v1, u0, u1 = max(top, 0), min(top + shape[0], size[0]), max(left, 0), min(left + shape[1], size[1])
+    v1, u1 = max(v0, v1), max(u0, u1)
+    return (slice(v0, v1), slice(u0, u1)), (slice(v0 - top, v1 - top), slice(u0 - left, u1 - left))

@@ -27,6 +27,7 @@ LINE = 2
 """Width of the outlines (px)."""
 IMAGES_PER_FOLDER = 100
 LAYERS = 4
+"""Least depth of the amodal stack."""
 REVISION = 1
 
 
@@ -103,7 +104,6 @@ class ShapesRecipe(Recipe):
         reference = rng.uniform(0.1, 0.9, (n, 2)) * SIZE
         centre = np.empty((n, 2))
         masks = np.zeros((n, SIZE, SIZE), bool)
-        layers = np.zeros((LAYERS, SIZE, SIZE), np.uint16)
         level = np.zeros((SIZE, SIZE), np.int64)
         outlines = [np.empty(0)] * n
         for i, name in enumerate(names):
@@ -120,8 +120,9 @@ class ShapesRecipe(Recipe):
             edge = np.zeros_like(paper)
             cv2.polylines(edge, [outlines[i]], True, 1, 2 * LINE - 1, cv2.LINE_8, 4)
             paper[(edge > 0) & masks[i]] = 0  # the outline lies inside its shape
+        layers = np.zeros((max(LAYERS, int(masks.sum(0).max())), SIZE, SIZE), np.uint16)
         for i in np.argsort(order):  # from the top down
-            rows, columns = np.nonzero(masks[i] & (level < LAYERS))
+            rows, columns = np.nonzero(masks[i])
             layers[level[rows, columns], rows, columns] = i + 1
             level[masks[i]] += 1
         pose = np.tile(np.eye(4), (n, 1, 1))
