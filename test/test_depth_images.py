@@ -235,13 +235,40 @@ def test_the_floors_plane_stands_in_where_it_is_never_seen():
     assert np.abs(error).max() < 0.004
 
 
-@pytest.mark.parametrize("kind", ["constant", "blind", "moved", "sizes", "none"])
+def test_a_far_limit_in_front_of_the_floor_takes_its_place():
+    images = [frame(i, noise=0.001, noise_seed=i) for i in range(80)]
+    n = fit_normalisation(images, Region(width=96, height=72, far=0.57), 42)
+    assert n.far == pytest.approx(0.57, abs=1e-3)
+    for i in range(5):
+        depth, part = pile(i, noise=0.001, noise_seed=i)
+        found = n.foreground(Frame(depth, K))
+        assert (found & part & (depth < 0.56)).sum() > 0.9 * (part & (depth < 0.56)).sum() and not (found & (depth > 0.571)).any()
+
+
+def test_an_arm_that_reaches_in_is_no_part():
+    """It comes in over the rim in a fifth of the frames, high above the parts."""
+    area = np.s_[20:50, 40:80]
+    images, highest = [], 1.0
+    for i in range(100):
+        depth, other = empty_bin(), pile(i, boxes=4)[0]
+        depth[area] = other[area]
+        highest = min(highest, float(other[area].min()))
+        if i % 5 == 0:
+            depth[10:30, :60] = 0.25 + 0.001 * (i % 7)
+        images.append(Frame(depth, K))
+    n = fit_normalisation(images, Region(), 42)
+    assert n.roi[2] <= 50 and 0.4 < n.near < highest
+    assert n.intrusion(images[0]) > 0.1 and n.intrusion(images[1]) == 0
+
+
+@pytest.mark.parametrize("kind", ["constant", "blind", "moved", "bumped", "sizes", "none"])
 def test_recordings_that_say_nothing_are_refused(kind):
     rng = np.random.default_rng(0)
     frames, message = {
         "constant": ([frame(0)] * 50, "nothing moves"),
         "blind": ([Frame(np.full(SHAPE, np.nan, np.float32), K)] * 50, "depth reading"),
         "moved": ([Frame(pile(i)[0] + np.float32(0.2 * rng.random()), K) for i in range(50)], "moved"),
+        "bumped": ([Frame(pile(i)[0] + np.float32(0.008 * (i > 35)), K) for i in range(50)], "moved"),
         "sizes": ([frame(0), Frame(np.full((40, 40), 0.5, np.float32), K)], "96 x 72 and 40 x 40"),
         "none": ([], "0 frames"),
     }[kind]
@@ -362,6 +389,7 @@ def test_no_truth_topic_is_ever_read(tmp_path, monkeypatch):
         (recording(30, 1), {"topic": "/depth"}, "has no depth topic /depth; it has /camera/camera/aligned_depth_to_color/image_raw"),
         ([np.full(SHAPE, np.nan, np.float32)] * 30, {}, "depth reading"),
         (recording(30, 1), {"depth_range": (5.0, 6.0)}, "--depth-range"),
+        (recording(30, 1), {"depth_range": (0.1, 0.2)}, "--depth-range"),
         (recording(30, 1), {"roi": (500, 0, 10, 10)}, "roi"),
     ],
 )  # fmt: skip

@@ -73,6 +73,12 @@ class DepthImages:
     def __len__(self) -> int:
         return len(self.images)
 
+    def sample(self, share: float, seed: int) -> DepthImages:
+        """A random share (0, 1] of the images, at least one, in their order; another seed, other images."""
+        count = max(1, round(share * len(self)))
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False))
+        return replace(self, images=self.images[chosen], summary={**self.summary, "distinct": count})
+
     @classmethod
     def from_bop(cls, path: str | Path, split: str | None, folder: Path, **options: Any) -> DepthImages:
         """Images of a split of a BOP dataset of one fixed camera; reads scene_camera.json and depth/ only.

@@ -7,7 +7,7 @@ takes the farthest depth that several frames agree on, and what moves in front o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..frame import Frame
 from ..geometry import crop_intrinsics, deproject, scale_intrinsics
 from ..methods.classical.foreground import fit_floor
-from ..methods.insegan.normalisation import UNIT, Normalisation
+from ..methods.insegan.normalisation import UNIT, Normalisation, nearest_background
 from ..region import Region
 
 FRAMES = 256
@@ -59,11 +59,15 @@ def fit_normalisation(frames: Iterable[Frame], region: Region, size: int) -> Nor
     background, _ = _background(stack.depth, margin)
     margin = float(np.clip(4 * _noise(stack.depth, background, margin), LEAST_MARGIN, MOST_MARGIN))
     background, share = _background(stack.depth, margin)
+    _check_still(stack.depth, background, share, margin)
     active = _active(stack.depth, background, margin)
-    background = _complete(background, share, active, stack.K, margin)
-    _check_still(stack.depth, background, margin)
-    x, y, side = _square(active, stack, region)
     near, far = _range(stack.depth, background, active, margin)
+    # Again without what is nearer than the parts: an arm comes in over the rim.
+    parts = np.where(stack.depth < near, np.float32(np.nan), stack.depth)
+    active = _active(parts, background, margin)
+    background = _complete(background, share, active, stack.K, margin)
+    near, far = _range(parts, background, active, margin)
+    x, y, side = _square(active, stack, region)
     grid = _regrid(background, stack, (x, y, side))
     return Normalisation(stack.camera, stack.image_size, (x, y, side), size, near, far, grid, margin)
 
@@ -71,13 +75,16 @@ def fit_normalisation(frames: Iterable[Frame], region: Region, size: int) -> Nor
 def _thin(frames: Iterable[Frame], region: Region) -> _Stack:
     images: list[np.ndarray] = []
     first: Frame | None = None
+    nearer = replace(region, far=0.0)
     for frame in frames:
         if first is None:
             first, cut = frame, region.apply(frame)
             step = -(-max(cut.shape) // SIDE)
         elif frame.shape != first.shape:
             raise InputError(f"the frames are {_size(first)} and {_size(frame)} pixels: record one camera at one resolution")
-        thin = region.apply(frame).depth[step // 2 :: step, step // 2 :: step]
+        thin = nearer.apply(frame).depth[step // 2 :: step, step // 2 :: step]
+        if region.far:  # a floor at that depth, where there is any: it stands still
+            thin = np.minimum(thin, np.float32(region.far))
         images.append(np.nan_to_num(thin / UNIT).clip(0, 65535).round().astype(np.uint16))
     if first is None or not any(image.any() for image in images):
         raise InputError(
@@ -122,7 +129,8 @@ def _noise(depth: np.ndarray, background: np.ndarray, margin: float) -> float:
 
 def _background(depth: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel the farthest depth on which ``SUPPORT`` of the frames agree (h, w), NaN where there is none, and the
-    share of its readings there (h, w)."""
+    share of its readings there (h, w). Steep walls are noisy: where no frames agree closely, they may do so more loosely, and
+    the nearest of these readings counts."""
     frames, h, w = depth.shape
     support = max(3, round(SUPPORT * frames))
     level, share = np.full((h, w), np.nan, np.float32), np.zeros((h, w), np.float32)
@@ -130,27 +138,37 @@ def _background(depth: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarra
         return level, share
     for row in range(h):
         ordered = np.sort(depth[:, row], axis=0)  # NaN last
+        for window, rank in ((1.5, 0.5), (3, 0), (6, 0)):
+            column = np.flatnonzero(np.isnan(level[row]))
+            level[row, column] = _farthest(ordered[:, column], support, window * margin, rank)
         with np.errstate(invalid="ignore"):
-            dense = ordered[support - 1 :] - ordered[: frames - support + 1] <= 1.5 * margin
-        column = np.flatnonzero(dense.any(0))
-        if not column.size:
-            continue
-        ordered = ordered[:, column]
-        last = frames - 1 - dense[::-1, column].argmax(0)  # index of the farthest reading that has company
-        top = np.take_along_axis(ordered, last[None], 0)
-        with np.errstate(invalid="ignore"):
-            inside = (ordered >= top - 1.5 * margin) & (ordered <= top)
-            count, first = inside.sum(0), inside.argmax(0)
-        middle = np.take_along_axis(ordered, (first + (count - 1) // 2)[None], 0)[0]
-        level[row, column] = middle
-        with np.errstate(invalid="ignore"):
-            share[row, column] = (np.abs(ordered - middle) <= margin).sum(0) / np.isfinite(ordered).sum(0)
+            readings = np.maximum(np.isfinite(ordered).sum(0), 1)
+            share[row] = (np.abs(ordered - level[row]) <= margin).sum(0) / readings
     return level, share
+
+
+def _farthest(ordered: np.ndarray, support: int, window: float, rank: float) -> np.ndarray:
+    """Of the readings (F, w) in ascending order, those in the farthest ``window`` metres that hold ``support`` of them: their
+    quantile ``rank`` (w,), NaN where there is no such window."""
+    level = np.full(ordered.shape[1], np.nan, np.float32)
+    with np.errstate(invalid="ignore"):
+        dense = ordered[support - 1 :] - ordered[: len(ordered) - support + 1] <= window
+    column = np.flatnonzero(dense.any(0))
+    if not column.size:
+        return level
+    ordered = ordered[:, column]
+    last = len(ordered) - 1 - dense[::-1, column].argmax(0)  # index of the farthest reading that has company
+    top = np.take_along_axis(ordered, last[None], 0)
+    with np.errstate(invalid="ignore"):
+        inside = (ordered >= top - window) & (ordered <= top)
+    chosen = inside.argmax(0) + (rank * (inside.sum(0) - 1)).astype(int)
+    level[column] = np.take_along_axis(ordered, chosen[None], 0)[0]
+    return level
 
 
 def _active(depth: np.ndarray, background: np.ndarray, margin: float) -> np.ndarray:
     """(h, w) bool of where parts come to lie: pixels in which something stands in front of the background now and then."""
-    limit = _nearest(background) - np.float32(margin)
+    limit = nearest_background(background) - np.float32(margin)
     with np.errstate(invalid="ignore"):
         often = (depth < limit).mean(0)
     active = (often >= max(ACTIVE, 1.5 / len(depth))).astype(np.uint8)
@@ -167,29 +185,39 @@ def _active(depth: np.ndarray, background: np.ndarray, margin: float) -> np.ndar
 
 
 def _complete(background: np.ndarray, share: np.ndarray, active: np.ndarray, K: np.ndarray, margin: float) -> np.ndarray:
-    """The background with the floor's plane where parts hide the floor in nearly all frames, or readings lack."""
-    points = deproject(background, K)
-    plane = fit_floor(points[active & np.isfinite(background)])
-    if plane is None:
+    """The background with the floor's plane in the middle of the bin where parts hide the floor in nearly all frames."""
+    plane = fit_floor(deproject(background, K)[active & np.isfinite(background)])
+    if plane is None:  # next to no floor to be seen: what was found has to do
         return background
     rays = deproject(np.ones_like(background), K)
     with np.errstate(divide="ignore", invalid="ignore"):
         floor = (-plane[3] / (rays @ plane[:3])).astype(np.float32)
-        relief = cv2.dilate(np.nan_to_num(background), np.ones((3, 3), np.uint8)) - _nearest(background)
-        raised = active & (background < floor - margin) & (share < 0.3)
-    # What stands still is seen in most frames; the top of a heap is another one in each. Walls are steep.
-    heap = raised & (relief < 2 * margin)
-    heap = raised & (cv2.dilate(heap.view(np.uint8), np.ones((5, 5), np.uint8)) > 0)
-    usable = np.isfinite(floor) & (floor > 0)
-    return np.where(usable & (heap | (active & np.isnan(background))), floor, background)
+    raised = np.isnan(background) | (background < floor - margin)
+    _, regions = cv2.connectedComponents(raised.view(np.uint8))
+    # Walls reach the border of what is active. What stands still there is seen in most frames, the top of a heap in few.
+    outside = np.pad(active, 1)
+    outside = cv2.dilate((~outside).view(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0
+    size = np.bincount(regions.ravel())
+    known = np.bincount(regions.ravel(), share.ravel()) / np.maximum(size, 1)
+    heap = known < 0.3
+    heap[0] = False
+    heap[np.unique(regions[outside])] = False
+    filled = np.where(heap[regions] & (floor > 0), floor, background)
+    smooth = cv2.medianBlur(np.nan_to_num(filled), 5)  # neither floor nor wall comes in single pixels
+    return np.where(np.isnan(filled) | (smooth <= 0), filled, smooth)
 
 
-def _check_still(depth: np.ndarray, background: np.ndarray, margin: float) -> None:
-    """Refuse a recording in which camera or bin moved."""
+def _check_still(depth: np.ndarray, background: np.ndarray, share: np.ndarray, margin: float) -> None:
+    """Refuse a recording in which camera or bin moved: pixels that stand still in many frames must do so in nearly all."""
+    still = share >= 0.3
+    if still.mean() < 0.02:
+        raise _moved("next to no pixel shows the same depth in a third of the frames")
     with np.errstate(invalid="ignore"):
-        still = (np.abs(depth - background) <= margin).sum((1, 2)) / np.maximum(np.isfinite(depth).sum((1, 2)), 1)
-    if np.median(still) < 0.05:
-        raise _moved(f"half of the frames share less than {100 * np.median(still):.1f} % of their pixels with a common background")
+        there = (np.abs(depth - background) <= margin)[:, still].sum(1)
+        seen = np.isfinite(depth)[:, still].sum(1)
+    agreeing = there[seen > 0.2 * still.sum()] / seen[seen > 0.2 * still.sum()]
+    if agreeing.size and np.quantile(agreeing, 0.1) < 0.1:
+        raise _moved("a tenth of the frames shows another background than the rest")
 
 
 def _moved(reason: str) -> InputError:
@@ -216,7 +244,7 @@ def _square(active: np.ndarray, stack: _Stack, region: Region) -> tuple[int, int
 def _range(depth: np.ndarray, background: np.ndarray, active: np.ndarray, margin: float) -> tuple[float, float]:
     """(near, far) metres of the part volume: from above the highest piles to the lowest part of the floor."""
     far = float(np.nanquantile(background[active], 0.99))
-    limit = _nearest(background) - np.float32(margin)
+    limit = nearest_background(background) - np.float32(margin)
     tops = []
     for image in depth:
         with np.errstate(invalid="ignore"):
@@ -241,11 +269,6 @@ def _regrid(background: np.ndarray, stack: _Stack, roi: tuple[int, int, int]) ->
     grid[(rows < 0) | (rows >= h)] = np.nan
     grid[:, (columns < 0) | (columns >= w)] = np.nan
     return (np.rint(grid / UNIT) * UNIT).astype(np.float32)
-
-
-def _nearest(background: np.ndarray) -> np.ndarray:
-    """(h, w) nearest background in each 3 × 3 window; 0 beside unknown background."""
-    return cv2.erode(np.nan_to_num(background), np.ones((3, 3), np.uint8))
 
 
 def _size(frame: Frame) -> str:

@@ -165,17 +165,18 @@ class Normalisation:
         depth = frame.depth[rows, columns]
         with np.errstate(invalid="ignore"):
             raised = (depth > self.near) & (depth < self._limit(frame, rows, columns))
-        raised = cv2.morphologyEx(raised.view(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        raised = cv2.morphologyEx(
+            raised.view(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
+        )
         closed = cv2.morphologyEx(raised, cv2.MORPH_CLOSE, np.ones((CLOSING, CLOSING), np.uint8))
         return (raised > 0) | ((closed > 0) & np.isnan(depth))
 
     def _limit(self, frame: Frame, rows: slice, columns: slice) -> np.ndarray:
         """(h, w) float32: the largest depth of a part in each pixel of the window."""
         # The nearest background around each cell: at the step from wall to floor a reading may stem from either.
-        known = np.nan_to_num(self.background, nan=0.0).astype(np.float32)
-        nearest = cv2.erode(known, np.ones((3, 3), np.uint8))
+        nearest = nearest_background(self.background)
         x, y, side = self.roi
-        cells = len(known) / side
+        cells = len(nearest) / side
         grid = scale_intrinsics(crop_intrinsics(self.K, x, y), cells, cells)
         matrix = _matrix(crop_intrinsics(frame.K, columns.start, rows.start), grid)
         size = (columns.stop - columns.start, rows.stop - rows.start)
@@ -246,6 +247,13 @@ class Normalisation:
             background=_decode_background(values["background_png"]),
             margin=float(_numbers(values, "margin", ())),
         )
+
+
+def nearest_background(background: np.ndarray) -> np.ndarray:
+    """(h, w) nearest known background in each 3 × 3 window, metres; 0 where it is unknown (NaN) itself."""
+    unknown = np.isnan(background)
+    nearest = cv2.erode(np.where(unknown, np.float32(1e3), background), np.ones((3, 3), np.uint8))
+    return np.where(unknown, np.float32(0), nearest)
 
 
 def _between(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
