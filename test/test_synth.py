@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import namedtuple
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -170,13 +176,91 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, ar
     assert error.startswith("instseg synth: ") and message in error
 
 
-def test_small_disk_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from collections import namedtuple
+Usage = namedtuple("Usage", "total used free")
 
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(runner.shutil, "disk_usage", lambda path: usage(1, 1, 10_000))
-    with pytest.raises(InputError, match="needs about .* GB but has 0.0 GB free"):
+
+def test_small_disk_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner.shutil, "disk_usage", lambda path: Usage(1, 1, 10_000))
+    with pytest.raises(InputError, match="needs about .* MB but has 0.0 MB free"):
         generate(SMALL, tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 0.4 MB that calls itself large enough."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner.shutil, "disk_usage", lambda path: Usage(1 << 40, 0, 1 << 40))
+        yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+KINDS = {
+    "bins": ["bins", "--part", "cone", "--scenes", "42", "--instances", "2", "--camera", "insta10"],
+    "shapes": ["shapes", "--scenes", "300", "--instances", "1"],
+    "voxels": ["voxels", "--scenes", "300"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_full_disk_is_one_line_and_leaves_whole_scenes_only(small_disk: Path, capsys: pytest.CaptureFixture, kind: str) -> None:
+    assert main(["synth", *KINDS[kind], "--out", str(small_disk / "set")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("instseg synth: cannot write") and "No space left on device" in error
+    assert not list(small_disk.rglob(".*")) and not list(small_disk.rglob("*.part"))
+    assert not json.loads((small_disk / "set/dataset_train.json").read_text())["complete"]
+    for path in small_disk.rglob("*.json"):
+        json.loads(path.read_text())
+    assert all(cv2.imread(str(path), cv2.IMREAD_UNCHANGED) is not None for path in small_disk.rglob("*.png"))
+
+
+def test_run_goes_on_when_there_is_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full from the thirtieth file on, and later is not."""
+    generate(SMALL, tmp_path / "whole")
+    write_bytes, files = Path.write_bytes, count(1)
+
+    def full(self: Path, data: bytes) -> int:
+        if next(files) >= 30:
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        return write_bytes(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(InputError, match="cannot write .*No space left on device; choose a folder with space"):
+            generate(SMALL, tmp_path / "set")
+    assert not list((tmp_path / "set/train").glob(".*"))
+    generate(SMALL, tmp_path / "set")
+    assert digest(tmp_path / "set") == digest(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", ["file/set", "/proc/instseg-set"])
+def test_folders_that_cannot_be_written_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, kind: str, place: str
+) -> None:
+    """Not even root may write below a file or in /proc."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert main(["synth", *KINDS[kind], "--out", place]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("instseg synth: ") and place in error and "Traceback" not in error
+
+
+def test_leftover_that_cannot_be_deleted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate(replace(SMALL, scenes=1), tmp_path / "set")
+    (tmp_path / "set/train/.000001.999.part").mkdir()
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(runner.shutil, "rmtree", refuse)
+    with pytest.raises(InputError, match="cannot delete .*999.part.*: Operation not permitted"):
+        generate(replace(SMALL, scenes=1), tmp_path / "set")
 
 
 def test_command_line_end_to_end(tmp_path: Path) -> None:

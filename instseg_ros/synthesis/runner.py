@@ -102,7 +102,6 @@ def generate(
     root, report = Path(root), progress or (lambda images: None)
     summary_path = root / f"dataset_{recipe.split}.json"
     todo = _claim(recipe, root, summary_path)
-    _check_disk(recipe, root, todo)
     report(recipe.images - sum(recipe.images_in(unit) for unit in todo))
     jobs = [(recipe, str(root), unit) for unit in todo]
     if workers == 1 or len(jobs) <= 1:
@@ -133,21 +132,29 @@ def _claim(recipe: Recipe, root: Path, summary_path: Path) -> list[int]:
             )
     elif (root / recipe.split).exists():
         raise InputError(f"{root / recipe.split} exists but was not made by this command: choose another --out")
+    todo = [unit for unit in range(recipe.units) if not recipe.path(root, unit).exists()]
+    _check_disk(recipe, root, todo)
     recipe.start(root)
     if not summary_path.is_file():
         write_json(summary_path, {"config": config, "complete": False})
     for leftover in (root / recipe.split).glob(".*"):  # half-written by a killed run
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    return [unit for unit in range(recipe.units) if not recipe.path(root, unit).exists()]
+        try:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        except OSError as error:
+            raise InputError(f"cannot delete {leftover}, which a killed run left behind: {error.strerror or error}") from error
+    return todo
 
 
 def _check_disk(recipe: Recipe, root: Path, todo: list[int]) -> None:
     needed = sum(recipe.images_in(unit) for unit in todo) * recipe.bytes_per_image()
-    free = shutil.disk_usage(root).free
+    folder = next((path for path in (root, *root.absolute().parents) if path.is_dir()), Path("/"))
+    free = shutil.disk_usage(folder).free
     if needed > 0.95 * free:
-        raise InputError(
-            f"{root} needs about {needed / 1e9:.1f} GB but has {free / 1e9:.1f} GB free: choose another disk or fewer scenes"
-        )
+        raise InputError(f"{root} needs about {_size(needed)} but has {_size(free)} free: choose another disk or fewer scenes")
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 
 def _write(job: tuple[Recipe, str, int]) -> int:
