@@ -33,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--color", metavar="FILE", action="append", default=[],
         help="colour image of the same view, once for each depth file in the same order",
     )  # fmt: skip
+    parser.add_argument(
+        "--explain", action="store_true",
+        help="also write what the model believes: NAME_hallucinated.png, and every instance alone, NAME_single1.png … (insegan)",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     add_common_arguments(parser)
 
@@ -50,6 +54,8 @@ def run(args: argparse.Namespace) -> dict:
     K = parse_intrinsics(args.intrinsics) if args.intrinsics else None
     names = output_names(args.files)
     segmenter = load_segmenter(find_model(args.model), args.device)
+    if args.explain and not hasattr(segmenter, "explain"):
+        raise InputError(f"--explain: {args.model} ({segmenter.description}) renders no instances, an insegan model does: leave --explain out")
     images = []
     for file, name, color in zip(args.files, names, args.color or [None] * len(names)):
         frame = read_frame(file, intrinsics=K, depth_scale=args.depth_scale, color=color)
@@ -60,6 +66,9 @@ def run(args: argparse.Namespace) -> dict:
         seconds = time.perf_counter() - start
         images.append({"file": str(file), "name": name, "seconds": seconds, **describe(instances)})
         save(Path(args.out), name, frame, instances, images[-1])
+        if args.explain:
+            for title, picture in segmenter.explain(frame).items():
+                write_png(Path(args.out) / f"{name}_{title}.png", gray(picture))
         print(f"{file}: {len(instances)} parts in {seconds:.3f} s → {Path(args.out) / name}_overlay.png")
     return {"model": Path(args.model).name, "out": args.out, "images": images}
 
@@ -95,6 +104,14 @@ def save(out: Path, name: str, frame: Frame, instances: Instances, description: 
     for level, layer in enumerate(instances.layers[1:], 1):
         write_png(out / f"{name}_layer{level}.png", layer)
     write_json(out / f"{name}.json", description)
+
+
+def gray(value: np.ndarray) -> np.ndarray:
+    """Values (S, S) in [−1, 1] → (4 S, 4 S, 3) uint8, enlarged without smoothing; −1 is black."""
+    import numpy as np
+
+    pixels = ((np.clip(value, -1, 1) + 1) * 127.5).round().astype(np.uint8)
+    return np.repeat(np.repeat(np.repeat(pixels[..., None], 4, 0), 4, 1), 3, 2)
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

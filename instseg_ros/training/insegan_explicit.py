@@ -248,7 +248,7 @@ def trust_in(network_shape: Shape, poses: Poses, images: Tensor, camera: Camera)
         explained, contradicted = evidence(scene.depth[i], scene.opacity[i], images[i], camera)
         shown = scene.visibility[i] > 0.5
         agreed = (explained & shown).sum(1).float()
-        weight[i] = agreed / (shown | contradicted).sum(1).clamp_min(1)
+        weight[i] = agreed / ((scene.visibility[i] > 0.9) | contradicted).sum(1).clamp_min(1)
         visible = shown.sum(1) / (scene.opacity[i] > 0.5).sum(1).clamp_min(1)
         weight[i] *= (visible / 0.2).clamp(0, 1)
     return (weight * poses.present).clamp(0, 1)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def choose_cut(network: GanNetwork, images: Tensor) -> float:
     """The cut at which the single renderings of images (V, S, S) together cover what is observed of parts, best by IoU."""
-    network = network.eval().cpu()
     alone = network.generator.singles(network.encoder(images[:, None])[0]).amax(1)
     part = images > FLOOR
     cuts = torch.linspace(-0.98, 0.0, 50)

@@ -21,9 +21,9 @@ def evidence(depth: Tensor, opacity: Tensor, observed: Tensor, camera: Camera) -
     """
     seen = camera.depth(observed)
     gap = seen - depth
-    solid = opacity > 0.5
     part = observed > FLOOR
-    return solid & part & (gap.abs() < TOLERANCE), solid & ((gap > TOLERANCE) | ~part)
+    # Working pixels on an outline hold a mean of two depths: they contradict nothing.
+    return (opacity > 0.5) & part & (gap.abs() < TOLERANCE), (opacity > 0.9) & ((gap > TOLERANCE) | ~part)
 
 
 @torch.no_grad()

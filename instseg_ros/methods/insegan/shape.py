@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SAMPLES = 24
+SAMPLES = 20
 """Field values looked up along a ray before the crossing is interpolated."""
 
 
