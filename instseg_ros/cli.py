@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "score a model or a baseline on a dataset",
     "replay": "score a model on a rosbag, each frame once",
     "report": "one HTML page from evaluation results",
+    "experiment": "repeat an experiment of a paper, with table and figure",
     "bench": "measure speed on this machine",
     "models": "list the models that are shipped",
     "up": "start the ROS 2 nodes without launch",

@@ -201,7 +201,7 @@ def test_frames_vote_on_the_bin_though_parts_cover_most_of_it(noise):
     piles = [pile(i, boxes=26, noise=noise, noise_seed=i) for i in range(120)]
     assert np.mean([inside(part).mean() for _, part in piles]) > 0.6
     n = fit_normalisation((Frame(depth, K) for depth, _ in piles), Region(width=96, height=72), 42)
-    assert n.roi == (0, -12, 96)
+    assert n.roi == (0, -12, 96) and type(n.near) is type(n.far) is type(n.margin) is float
     error = n.background[12:84] - empty_bin()
     assert np.abs(inside(error)).max() < 0.001 + 3 * noise and np.isnan(n.background[:10]).all()
     assert n.margin == pytest.approx(max(0.002, 4 * noise), rel=0.3)

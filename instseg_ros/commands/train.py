@@ -3,31 +3,140 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..cli import add_common_arguments
+from ..errors import InputError
 
-HELP = "Train a method. The run (config, log, checkpoints) is kept in OUT/run; OUT itself becomes the model directory."
-EXAMPLE = "instseg train clusternet --data data/bins --out runs/bins && instseg evaluate --model runs/bins --data data/bins"
+if TYPE_CHECKING:
+    from ..training.depth_images import DepthImages
+
+HELP = """Train a method. The run (config, log, checkpoints) is kept in OUT/run; OUT itself becomes the model directory.
+
+clusternet learns from a labelled dataset (--data). insegan learns from unlabelled depth: a rosbag of one fixed camera over one
+bin (--bag), with the parts stirred between frames, or the depth images of a dataset (--data)."""
+EXAMPLE = """instseg train clusternet --data data/bins --out runs/bins && instseg evaluate --model runs/bins --data data/bins
+  instseg train insegan --bag recordings/bolts --instances 5 --out runs/bolts"""
+DEFAULT_CONFIG = {"clusternet": "clusternet_compact", "insegan": "insegan_improved"}
+IMAGES = ("images", "validation")
+"""Folders in OUT/run with insegan's images, kept while a run can be resumed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("method", choices=["clusternet"], help="which method")
-    parser.add_argument("--data", metavar="DIR", type=Path, required=True, help="BOP dataset with the splits train and (optional) val")
+    parser.add_argument("method", choices=list(FIT), help="which method")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="BOP dataset with the splits train and (optional) val")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="model directory to write")
-    parser.add_argument("--config", metavar="FILE", help="YAML, or the name of a shipped one (default clusternet_compact)")
+    defaults = ", ".join(f"{method}: {name}" for method, name in DEFAULT_CONFIG.items())
+    parser.add_argument("--config", metavar="FILE", help=f"YAML, or the name of a shipped one (default {defaults})")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT/run")
     parser.add_argument("--steps", metavar="N", type=int, help="stop after N optimiser steps in all")
+    unlabelled = parser.add_argument_group("insegan")
+    unlabelled.add_argument("--bag", metavar="FILE", type=Path, help="rosbag2 of the bin, instead of --data")
+    unlabelled.add_argument("--topic", "--depth", metavar="NAME", dest="topic", help="depth topic of the bag (default: the one it has)")
+    unlabelled.add_argument("--info", metavar="NAME", help="camera info of that topic (default: the one beside it)")
+    unlabelled.add_argument("--instances", metavar="N|LOW-HIGH", help="parts in an image (default: the configuration's)")
+    unlabelled.add_argument("--roi", metavar="X,Y,W,H", help="pixels that matter (default: where parts turn out to lie)")
+    unlabelled.add_argument("--depth-range", metavar="NEAR,FAR", help="metres; readings outside are left out (default: all)")
+    unlabelled.add_argument("--min-frames", metavar="N", type=int, help="train on fewer distinct frames than 200")
     add_common_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Train as asked; returns the validation metrics."""
+    """Train as asked; returns the metrics of the trained model."""
     from ..training.config import read_training_config
-    from ..training.fit import fit_clusternet
 
-    config = read_training_config(args.config or f"{args.method}_compact")
-    metrics = fit_clusternet(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
+    metrics = FIT[args.method](args, read_training_config(args.config or DEFAULT_CONFIG[args.method]))
     print(f"{args.out}: " + (", ".join(f"{name} {value:.3f}" for name, value in metrics.items()) or "no validation split"))
     return metrics
+
+
+def _fit_clusternet(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    for option in ("bag", "topic", "info", "instances", "roi", "depth_range", "min_frames"):
+        if getattr(args, option) is not None:
+            raise InputError(f"--{option.replace('_', '-')} is for methods that learn without labels (insegan): leave it out")
+    if args.data is None:
+        raise InputError("clusternet learns from labels: give --data DIR, a BOP dataset")
+    from ..training.fit import fit_clusternet
+
+    return fit_clusternet(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
+
+
+def _fit_insegan(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    if (args.data is None) == (args.bag is None):
+        raise InputError("insegan learns from either a bag or a dataset: give --bag FILE or --data DIR")
+    if args.data is not None and (args.topic or args.info):
+        raise InputError("--topic and --info name topics of a bag: use them with --bag")
+    if args.instances is not None:
+        network = config.get("network", {})
+        config["network"] = {**network, "instances": _instances(args.instances, fixed=network.get("kind") != "explicit")}
+    from ..training.data import remove_empty
+    from ..training.fit_insegan import check_insegan, fit_insegan
+
+    size = check_insegan(args.out, config, resume=args.resume)  # before minutes go into reading depth
+    try:
+        images, validation = _depth_images(args, size)
+        metrics = fit_insegan(
+            images, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps, validation=validation
+        )
+    except InputError:
+        if not args.resume:
+            for name in IMAGES:
+                remove_empty(args.out / "run" / name)
+        raise
+    for name in IMAGES:
+        shutil.rmtree(args.out / "run" / name, ignore_errors=True)
+    return metrics
+
+
+def _depth_images(args: argparse.Namespace, size: int) -> tuple[DepthImages, DepthImages | None]:
+    """Training images, and those of the split ``val`` where a dataset has one."""
+    from ..progress import ProgressBars
+    from ..training.depth_images import LEAST_FRAMES, DepthImages
+
+    folder, validation = (args.out / "run" / name for name in IMAGES)
+    with ProgressBars() as bars:
+        options: dict[str, Any] = {
+            "size": size,
+            "roi": _numbers(args.roi, "roi", "X,Y,WIDTH,HEIGHT in pixels", int, 4),
+            "depth_range": _numbers(args.depth_range, "depth-range", "NEAR,FAR in metres", float, 2),
+            "least": LEAST_FRAMES if args.min_frames is None else args.min_frames,
+            "progress": bars,
+        }
+        if args.bag is not None:
+            return DepthImages.from_bag(args.bag, args.topic, folder, info=args.info, **options), None
+        images = DepthImages.from_bop(args.data, "train" if (args.data / "train").is_dir() else None, folder, **options)
+        if not (args.data / "val").is_dir():
+            return images, None
+        same = {"normalisation": images.normalisation, "least": 1, "progress": bars}
+        return images, DepthImages.from_bop(args.data, "val", validation, **same)
+
+
+def _instances(text: str, *, fixed: bool) -> int:
+    """The usual number of parts; ``fixed``: the method knows no other."""
+    words = text.split("-")
+    if not all(word.isdigit() and int(word) > 0 for word in words) or len(words) > 2 or int(words[0]) > int(words[-1]):
+        raise InputError(f"--instances must be a positive number or LOW-HIGH, got {text!r}")
+    if fixed and int(words[0]) != int(words[-1]):
+        raise InputError(
+            f"--instances {text}: the paper's network draws the same number of parts in every image: give one number, "
+            "or use --config insegan_improved"
+        )
+    return -(-(int(words[0]) + int(words[-1])) // 2)
+
+
+def _numbers(text: str | None, option: str, form: str, kind: type, count: int) -> tuple[Any, ...] | None:
+    if text is None:
+        return None
+    try:
+        numbers = tuple(kind(word) for word in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        raise InputError(f"--{option} must be {form}, got {text!r}")
+    return numbers
+
+
+FIT = {"clusternet": _fit_clusternet, "insegan": _fit_insegan}
+"""Method → what trains it; each imports what it needs."""

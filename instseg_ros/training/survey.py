@@ -252,7 +252,7 @@ def _range(depth: np.ndarray, background: np.ndarray, active: np.ndarray, margin
         if raised.sum() >= 9:
             tops.append(far - np.quantile(image[raised], 0.005))
     # Twice the usual height is no pile: a hand or an arm.
-    height = min(max(tops), 2 * float(np.median(tops)))
+    height = float(min(max(tops), 2 * np.median(tops)))
     return max(far - 1.05 * height - margin, 0.0), far
 
 

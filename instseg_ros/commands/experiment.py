@@ -1,0 +1,117 @@
+"""``instseg experiment``: repeat an experiment of a paper, with table and figure."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cli import add_common_arguments
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..training.experiments import PartImages
+
+HELP = """Repeat an experiment of InSeGAN's section 4.1 on simulated bins:
+
+  insegan-ablation   losses (Table 2), matching by OT, Hungarian and greedy, 3-D against 2-D generator
+  insegan-instances  a model of n = 1…7 instances for piles of 5 (Fig. 4b)
+  insegan-data       shares of the training images (Fig. 4a)
+
+Every cell (part, variant, seed) is a model directory in OUT; the same command goes on where it was interrupted and reads back
+what is finished. OUT/NAME.md, .json and .png hold the table, all figures and the plot, k-means beside them."""
+EXAMPLE = "instseg experiment insegan-ablation --parts bolt,obj01 --seeds 3 --out runs/ablation"
+NAMES = ("insegan-ablation", "insegan-instances", "insegan-data")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the cells and of the report")
+    parser.add_argument("--parts", metavar="NAME[,NAME…]", default="bolt,obj01", help="parts, or all (default bolt,obj01, as in Table 2)")
+    parser.add_argument("--seeds", metavar="N", type=int, default=1, help="trainings of each variant, from --seed on (default 1)")
+    parser.add_argument("--steps", metavar="N", type=int, help="optimiser steps of each training (default: the configuration's epochs)")
+    parser.add_argument("--config", metavar="FILE", default="insegan_faithful", help="configuration that is varied (default insegan_faithful)")
+    parser.add_argument("--benchmark", metavar="NAME", default="insta10-sim-small", help="standard set (default insta10-sim-small)")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, help="use DIR/PART, BOP datasets with the splits train and test, instead of the benchmark"
+    )
+    parser.add_argument("--limit", metavar="N", type=int, help="only N test images a part")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make missing images (default 1)")
+    parser.add_argument("--device", default="auto", help="of the segmenters: auto, cpu, cuda or cuda:N (default auto)")
+    add_common_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Run what is missing; returns all results."""
+    for option in ("seeds", "steps", "limit"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise InputError(f"--{option} must be at least 1, got {value}")
+    from ..evaluation.experiment_report import experiment_figure, experiment_table
+    from ..files import write_atomic, write_json
+    from ..progress import ProgressBars
+    from ..training.config import read_training_config
+    from ..training.experiments import EXPERIMENTS, Plan, run_experiment
+
+    experiment = EXPERIMENTS[args.name]
+    seeds = tuple(range(args.seed, args.seed + args.seeds))
+    plan = Plan(args.name, read_training_config(args.config), seeds, args.steps, args.limit, args.device)
+
+    def report(cells: list[dict[str, Any]]) -> None:
+        """Written after every cell: a long run can be looked at."""
+        table = experiment_table(experiment.title, cells)
+        write_atomic(args.out / f"{args.name}.md", lambda file: file.write_text(table))
+        write_json(args.out / f"{args.name}.json", {"experiment": args.name, "cells": cells})
+        figure = experiment_figure(experiment.title, experiment.axis, cells)
+        write_atomic(args.out / f"{args.name}.png", lambda file: figure.savefig(file, dpi=110))
+        last = cells[-1]
+        print(f"{last['part']}, {last['variant']}, seed {last['seed']}: mIoU {last['mIoU']:.3f}")
+
+    with ProgressBars() as bars:
+        parts = _own_parts(args) if args.data else _benchmark_parts(args, bars)
+        cells = run_experiment(plan, parts, args.out, progress=bars, report=report)
+    print((args.out / f"{args.name}.md").read_text())
+    return {"experiment": args.name, "cells": cells}
+
+
+def _benchmark_parts(args: argparse.Namespace, bars: Any) -> list[PartImages]:
+    """Parts of the benchmark, made in the cache folder where they are missing."""
+    from ..evaluation.image_set import open_benchmark
+    from ..synthesis.benchmark import read_benchmark
+    from ..synthesis.runner import generate
+    from ..training.experiments import PartImages
+
+    benchmark = read_benchmark(args.benchmark)
+    names = benchmark.select(args.parts)
+    parts = []
+    for name, test in zip(names, open_benchmark(benchmark, names, workers=args.workers, progress=bars)):
+        recipe, root = benchmark.recipe(name, "train"), test.dataset.root
+        generate(recipe, root, args.workers, bars(f"{name}: training images", recipe.images))
+        parts.append(PartImages(name, _training_images(root), test, benchmark.instances))
+    return parts
+
+
+def _own_parts(args: argparse.Namespace) -> list[PartImages]:
+    """Parts whose datasets lie in one folder."""
+    from ..evaluation.image_set import open_dataset
+    from ..training.experiments import PartImages
+
+    if args.parts == "all":
+        names = sorted(folder.parent.name for folder in args.data.glob("*/train"))
+    else:
+        names = args.parts.split(",")
+    if not names:
+        raise InputError(f"{args.data} holds no PART/train: give the folder that holds one BOP dataset a part")
+    parts = []
+    for name in names:
+        test = open_dataset(args.data / name, "test")
+        count = round(sum(len(test.dataset.truth(i)) for i in range(min(len(test.dataset), 10))) / min(len(test.dataset), 10))
+        parts.append(PartImages(name, _training_images(args.data / name), test, max(count, 1)))
+    return parts
+
+
+def _training_images(root: Path) -> Any:
+    from ..training.depth_images import DepthImages
+
+    return lambda folder, size, progress: DepthImages.from_bop(root, "train", folder, size=size, least=1, progress=progress)

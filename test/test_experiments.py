@@ -1,0 +1,121 @@
+"""``instseg experiment``: the table by hand, and a whole grid at a tiny size, interrupted and taken up again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from depth_scenes import write_bop
+
+pytest.importorskip("pytorch_lightning")
+pytest.importorskip("matplotlib")
+
+from instseg_ros.cli import main  # noqa: E402
+from instseg_ros.evaluation.experiment_report import experiment_figure, experiment_table  # noqa: E402
+from instseg_ros.training import experiments  # noqa: E402
+
+TINY = {
+    "network": {"kind": "3d", "size": 32, "instances": 2, "latent": 8, "template": 4, "template_channels": 4, "volume": 8,
+                "volume_channels": 4, "features": 8},
+    "trainer": {"batch_size": 4, "epochs": 2, "checkpoint_every": 1, "validation_images": 2},
+}  # fmt: skip
+
+
+def cell(part: str, variant: str, seed: int, score: float, hard: float | None, trained: int = 10) -> dict:
+    scores = {"mIoU": score, "mIoU_best": score + 0.1, "count_accuracy": 1.0}
+    return {
+        "part": part, "variant": variant, "seed": seed, **scores, "test_images": 4, "train_images": trained, "seconds": 1.0,
+        "hard": None if hard is None else scores | {"mIoU": hard, "mIoU_best": hard + 0.1},
+    }  # fmt: skip
+
+
+CELLS = [
+    cell("bolt", "k-means", 0, 0.5, 0.4, trained=0), cell("nut", "k-means", 0, 0.7, 0.6, trained=0),
+    cell("bolt", "1", 0, 0.6, 0.5), cell("bolt", "1", 1, 0.8, 0.7), cell("nut", "1", 0, 0.9, 0.8), cell("bolt", "2", 0, 0.3, None),
+]  # fmt: skip
+
+
+def test_the_table_holds_means_and_deviations_over_seeds():
+    lines = experiment_table("Title", CELLS).splitlines()
+    assert lines[0].startswith("Title. ") and "4 test images a part, seeds 0, 1." in lines[0]
+    assert lines[2] == "|  | bolt hard | bolt all | nut hard | nut all | mean hard | mean all |"
+    assert lines[4] == "| k-means | 0.400 | 0.500 | 0.600 | 0.700 | 0.500 (0.600) | 0.600 (0.700) |"
+    # Two seeds: (0.5 + 0.7) / 2 and their standard deviation 0.2 / √2; over the parts: (0.6 + 0.8) / 2.
+    assert lines[5] == "| 1 | 0.600 ± 0.141 | 0.700 ± 0.141 | 0.800 | 0.900 | 0.700 (0.800) | 0.800 (0.900) |"
+    assert lines[6] == "| 2 | – | 0.300 | – | – | – | – |"
+
+
+@pytest.mark.parametrize("axis", ["", "instances"])
+def test_the_figure_has_a_curve_or_bars_for_each_part(axis):
+    left, right = experiment_figure("Title", axis, CELLS).axes
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["bolt", "nut"]
+    dashed = [line.get_ydata()[0] for line in right.lines if line.get_linestyle() == "--"]
+    assert dashed == [0.5, 0.7]
+    if axis:
+        points = [container.lines[0].get_xydata().tolist() for container in right.containers]
+        assert points[1] == [[1.0, 0.9]] and points[0][0] == pytest.approx([1.0, 0.7]) and points[0][1] == [2.0, 0.3]
+    else:
+        assert [bar.get_height() for bar in right.containers[1]] == pytest.approx([0.7, 0.3])  # the first is the error bars'
+
+
+def test_every_experiment_of_the_paper_is_there():
+    ablation, instances, data = (experiments.EXPERIMENTS[name] for name in ("insegan-ablation", "insegan-instances", "insegan-data"))
+    losses = [variant.change["loss"] for variant in ablation.variants]
+    assert {loss["matching"] for loss in losses} == {"ot", "hungarian", "greedy"}
+    assert {(loss["intermediate"], loss["perceptual"]) for loss in losses} == {(1, 1), (1, 0), (0, 0)}
+    assert [v.change["network"]["kind"] for v in ablation.variants if "network" in v.change] == ["2d"]
+    assert [v.change["network"]["instances"] for v in instances.variants] == [1, 2, 3, 4, 5, 6, 7]
+    assert [v.share for v in data.variants] == [0.1, 0.25, 0.5, 1.0]
+
+
+@pytest.fixture
+def tiny(tmp_path) -> list[str]:
+    """Arguments of an experiment on 24 training and 2 test images."""
+    write_bop(tmp_path / "data" / "box", 24)
+    write_bop(tmp_path / "data" / "box", 2, "test")
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump(TINY))
+    return ["--parts", "box", "--data", str(tmp_path / "data"), "--config", str(config), "--steps", "1", "--device", "cpu"]
+
+
+def test_an_interrupted_experiment_goes_on_and_gives_the_same(tiny, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    command = ["experiment", "insegan-data", "--out", str(out), *tiny]
+    trained = []
+    fit = experiments.fit_insegan
+
+    def counting(images, folder, *rest, **options):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append((Path(folder).parent.name, len(images)))
+        return fit(images, folder, *rest, **options)
+
+    monkeypatch.setattr(experiments, "fit_insegan", counting)
+    assert main(command) == 130
+    assert trained == [("0.1", 2), ("0.25", 6)]
+    half = json.loads((out / "insegan-data.json").read_text())["cells"]
+    assert [c["variant"] for c in half] == [experiments.KMEANS, "0.1", "0.25"]
+
+    monkeypatch.setattr(experiments, "fit_insegan", lambda *a, **k: (trained.append(k["seed"]), fit(*a, **k))[1])
+    assert main(command) == 0
+    assert len(trained) == 4  # the two that were missing
+    cells = json.loads((out / "insegan-data.json").read_text())["cells"]
+    assert cells[:3] == half and [c["train_images"] for c in cells] == [0, 2, 6, 12, 24]
+    assert all(0 <= c["mIoU"] <= c["mIoU_best"] <= 1 and c["test_images"] == 2 for c in cells)
+    assert (out / "insegan-data.md").read_text().count("\n| ") == 7 and (out / "insegan-data.png").stat().st_size > 10000
+    assert (out / "box" / "1.0" / "seed0" / "model.yaml").is_file() and not (out / "box" / "images").exists()
+
+    capsys.readouterr()
+    assert main([*command, "--limit", "1"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.splitlines()[-1].startswith("instseg experiment: ") and "another" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(["--seeds", "0"], "--seeds"), (["--steps", "0"], "--steps"), (["--parts", "cog"], "cog"), (["--config", "none"], "none")],
+)
+def test_bad_requests_are_one_line(tiny, tmp_path, change, message, capsys):
+    assert main(["experiment", "insegan-data", "--out", str(tmp_path / "out"), *tiny, *change]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and message in lines[0]
