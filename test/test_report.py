@@ -24,6 +24,7 @@ pytest.importorskip("faster_coco_eval", reason="needs the package faster-coco-ev
 pytest.importorskip("matplotlib", reason="needs the package matplotlib (extra eval)")
 
 from instseg_ros.evaluation import Evaluation  # noqa: E402
+from instseg_ros.evaluation.table import format_markdown  # noqa: E402
 
 
 def result(method: str, missing: int, images: int = 4) -> dict:
@@ -92,6 +93,24 @@ def test_best_is_bold_in_each_column(files, tmp_path):
     rows = re.findall(r"<tr><td>(.*?)</tr>", table)
     assert rows[0].startswith("ours") and rows[0].count("<b>") >= 5
     assert "<b>" not in rows[1].split("<td>")[1]  # AP of the worse one
+
+
+def test_markdown_of_several_parts():
+    ours, other = result("ours", 1), result("kmeans", 5) | {"given": {"count": 5, "foreground": "truth"}}
+    for row, missing in ((ours, 3), (other, 6)):
+        row["hard"] = result("x", missing, images=1)
+    caption, empty, head, line, *rows = format_markdown({"ours": ours, "kmeans": other}).splitlines()
+    assert caption == "bins/test: 4 images, 18 instances that count" and empty == ""
+    assert head == "|  | bolt | nut | all | hard | AP | AP50 | AR100 | s an image |" and line.count("---") == 9
+    first, second = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows)
+    assert first[:3] == ["ours", "**0.95**", "**0.95**"] and second[:3] == ["kmeans (count and foreground given)", "0.75", "0.75"]
+    assert first[3] == "**0.950** (0.950–0.950)" and first[4] == "**0.850**" and second[4] == "0.700"  # of 20 columns; one image
+    assert first[5].startswith("**1.000** (") and first[6].startswith("1.000 (") and first[8] == "0.120"
+
+
+def test_markdown_of_one_part():
+    text = format_markdown({"ours": result("ours", 1, images=1)})
+    assert "| ours | 1.000 | 1.000 |" in text and "**" not in text and "(" not in text
 
 
 def test_hard_images_stand_beside_all(files, tmp_path):

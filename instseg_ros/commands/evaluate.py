@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..cli import add_common_arguments
 from ..errors import InputError
 from ..progress import ProgressBars
+
+if TYPE_CHECKING:
+    from ..evaluation.image_set import ImageSet
+    from ..evaluation.run import Answer
 
 HELP = """Score a model, baselines, or both on the same images: of a dataset in BOP format, or of a standard benchmark.
 
 Prints one table: COCO AP and AR of masks, AR by occlusion (heavy: under 0.3 visible, medium: under 0.75, little), mIoU
 one-to-one and best-match, count accuracy, centroid error (mm), seconds an image. True instances that are visible to less
 than 10 % are ignored (BOP convention). --json writes these and more, with 95 % intervals, per part and per image."""
-EXAMPLE = "instseg evaluate --model models/clusternet-bin --baseline kmeans --data data/bins --split test --json result.json"
+EXAMPLE = """instseg evaluate --model models/clusternet-bin --baseline kmeans --data data/bins --split test --json result.json
+  instseg evaluate --benchmark insta10-sim --baseline all --count 5 --foreground truth --keep answers --markdown --json result.json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", help="model directory, or the name of a shipped model")
     parser.add_argument(
         "--baseline", metavar="NAME", action="append", default=[],
-        help="a classical method (repeatable): components, kmeans, spectral, grabcut, graphcut, felzenszwalb, or all",
+        help="a classical method (repeatable): components, kmeans, spectral, grabcut, graphcut, ncut, felzenszwalb, or all",
     )  # fmt: skip
     parser.add_argument(
         "--data", metavar="DIR", help="dataset in BOP format; with --benchmark: where `instseg synth benchmark` wrote it"
@@ -44,11 +50,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--foreground", choices=("plane", "truth"), default="plane",
         help="pixels told to baselines: those above the floor plane (default) or the true ones",
     )  # fmt: skip
+    parser.add_argument(
+        "--keep", metavar="DIR", help="keep the answers there; after a kill, or with another method added, go on with what is there"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown, with the intervals")
     parser.add_argument("--pictures", metavar="DIR", help="write contact sheets of the best, median and worst images")
     parser.add_argument("--bop", metavar="FILE", help="write the model's detections as BOP/COCO results (METHOD_DATASET-SPLIT.json)")
     parser.add_argument("--no-intervals", action="store_true", help="leave out the bootstrap intervals")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     add_common_arguments(parser)
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is evaluated.
+
+    Attributes:
+        name: heading of its results.
+        answer: the method itself.
+        color: whether it needs colour.
+        given: what it is told about the truth; empty for models.
+        settings: all that decides an answer besides the image, for ``KeptAnswers``.
+    """
+
+    name: str
+    answer: Answer
+    color: bool
+    given: dict[str, Any]
+    settings: dict[str, Any]
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -65,18 +94,17 @@ def run(args: argparse.Namespace) -> dict:
         raise InputError(f"--limit must be at least 1, got {args.limit}")
     count = _count(args.count)
 
-    from ..evaluation.table import format_table
+    from ..evaluation.table import format_markdown, format_table
 
     methods = _methods(args, count)
-    sets, name = _images(args)
+    sets, data = _images(args)
     if args.bop and len(sets) > 1:
         raise InputError("--bop writes the results of one dataset: add --part NAME")
     results: dict[str, dict] = {}
-    for number, (method, (answer, color)) in enumerate(methods.items()):
-        results[method] = {"method": method, "data": name} | _evaluate(
-            args, sets, method, answer, color, export=args.bop if number == 0 else None
-        )
-    print(format_table(results))
+    for number, method in enumerate(methods):
+        result = _evaluate(args, sets, method, export=args.bop if number == 0 else None)
+        results[method.name] = {"method": method.name, "data": data} | result
+    print(format_markdown(results) if args.markdown else format_table(results))
     first, *others = results
     return results[first] | {"baselines": {name: results[name] for name in others}}
 
@@ -89,23 +117,30 @@ def _count(text: str) -> str | int:
     return int(text)
 
 
-def _methods(args: argparse.Namespace, count: str | int) -> dict[str, tuple[Any, bool]]:
-    """Name → (answer, whether it needs colour), the model first."""
+def _methods(args: argparse.Namespace, count: str | int) -> list[Method]:
+    """What to evaluate, the model first."""
+    from .. import __version__
     from ..evaluation.run import baseline_answer
-    from ..methods.classical.segmenter import ALGORITHMS, ClassicalSegmenter
+    from ..methods.classical.segmenter import ALGORITHMS, USES_COUNT, ClassicalSegmenter
+    from ..methods.model_directory import read_config
     from ..methods.segmenter import load_segmenter
     from ..resources import find_model
 
-    methods: dict[str, tuple[Any, bool]] = {}
+    methods: list[Method] = []
     if args.model:
-        segmenter = load_segmenter(find_model(args.model), args.device)
-        methods[Path(args.model).name] = (lambda frame, truth: segmenter.segment(frame), segmenter.needs_color)
-    for name in [n for word in args.baseline for n in (list(ALGORITHMS) if word == "all" else word.split(","))]:
-        methods[name] = (baseline_answer(ClassicalSegmenter(name, seed=args.seed), count, args.foreground), False)
+        folder = find_model(args.model)
+        segmenter, settings = load_segmenter(folder, args.device), {"model": read_config(folder), "version": __version__}
+        methods.append(Method(Path(args.model).name, lambda frame, truth: segmenter.segment(frame), segmenter.needs_color, {}, settings))
+    names = [n for word in args.baseline for n in (list(ALGORITHMS) if word == "all" else word.split(","))]
+    for name in dict.fromkeys(names):
+        given = {"count": count if name in USES_COUNT else "estimate", "foreground": args.foreground}
+        settings = {"baseline": name, **given, "seed": args.seed, "version": __version__}
+        answer = baseline_answer(ClassicalSegmenter(name, seed=args.seed), count, args.foreground)
+        methods.append(Method(name, answer, False, given, settings))
     return methods
 
 
-def _images(args: argparse.Namespace) -> tuple[list[Any], str]:
+def _images(args: argparse.Namespace) -> tuple[list[ImageSet], str]:
     """What to evaluate on, and its name."""
     from ..evaluation.image_set import open_benchmark, open_dataset
 
@@ -139,20 +174,18 @@ def _parts_of_model(args: argparse.Namespace, known: list[str]) -> list[str] | N
     return parts
 
 
-def _evaluate(
-    args: argparse.Namespace, sets: list[Any], name: str, answer: Any, color: bool, export: str | None
-) -> dict:
+def _evaluate(args: argparse.Namespace, sets: list[ImageSet], method: Method, export: str | None) -> dict:
     from tqdm import tqdm
 
     from ..evaluation.bop_results import BopResults
     from ..evaluation.image_set import evaluate_sets
+    from ..evaluation.kept import KeptAnswers
     from ..evaluation.pictures import Gallery
-    from ..methods.classical.segmenter import ALGORITHMS, USES_COUNT
 
     gallery = Gallery() if args.pictures else None
-    detections = BopResults() if export else None
+    detections = BopResults(sets[0].dataset.part_names) if export else None
     images = sum(len(one.dataset) for one in sets)
-    progress = tqdm(total=min(images, args.limit or images), desc=name, unit="image", disable=not sys.stderr.isatty())
+    progress = tqdm(total=min(images, args.limit or images), desc=method.name, unit="image", disable=not sys.stderr.isatty())
 
     def on_image(i, frame, truth, instances, seconds, figures):
         if gallery is not None:
@@ -161,20 +194,23 @@ def _evaluate(
             detections.add(sets[0].dataset.keys[i], instances, seconds, truth.object_id)
         progress.update()
 
+    def keep(one: ImageSet) -> KeptAnswers:
+        file = "_".join(one.prefix) or one.dataset.split
+        return KeptAnswers(Path(args.keep) / method.name / f"{file}.npz", method.settings)
+
     with progress:
         evaluation, hard = evaluate_sets(
-            answer, sets, limit=args.limit, color=color or bool(args.pictures), on_image=on_image
-        )
-    result: dict[str, Any] = {}
-    if name in ALGORITHMS:
-        result["given"] = {"count": args.count if name in USES_COUNT else "estimate", "foreground": args.foreground}
+            method.answer, sets, limit=args.limit, color=method.color or bool(args.pictures), on_image=on_image,
+            keep=keep if args.keep else None,
+        )  # fmt: skip
+    result: dict[str, Any] = {"given": method.given} if method.given else {}
     result |= evaluation.result(intervals=not args.no_intervals, seed=args.seed)
     if hard is not None:
         figures = hard.result(intervals=not args.no_intervals, seed=args.seed)
         result["hard"] = {key: value for key, value in figures.items() if key not in ("plots", "per_image", "protocol")}
         result["protocol"]["hard"] = "images on which k-means fails: see the rule in hard_<split>.json beside the split"
     if gallery is not None:
-        result["pictures"] = gallery.write(args.pictures, name, relative_to=args.json)
+        result["pictures"] = gallery.write(args.pictures, method.name, relative_to=args.json)
     if detections is not None:
         detections.write(export)
     return result

@@ -68,9 +68,10 @@ class Evaluation:
         per_image, protocol.
         """
         parts = sorted({str(name) for record in self.records for name in record.part})
-        result = _summarise(Summary(self.records), intervals, seed)
-        result["parts"] = parts
-        result["per_part"] = {name: _summarise(Summary(self.records, name), intervals, seed) for name in parts}
+        scores = _summarise(Summary(self.records), intervals, seed)
+        same = len(parts) == 1 and all(len(record.part) for record in self.records)  # then a second bootstrap would be waste
+        result = scores | {"parts": parts}
+        result["per_part"] = {name: scores if same else _summarise(Summary(self.records, name), intervals, seed) for name in parts}
         result["per_image"] = [image_figures(record) for record in self.records]
         result["protocol"] = protocol.describe() | {"seed": seed}
         return jsonable(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from .run import Answer, OnImage, evaluate_dataset, spread
 if TYPE_CHECKING:
     from ..synthesis.benchmark import Benchmark
     from .evaluation import Evaluation
+    from .kept import KeptAnswers
 
 Progress = Callable[[int], Any]
 
@@ -86,12 +87,14 @@ def evaluate_sets(
     limit: int | None = None,
     color: bool = False,
     on_image: OnImage | None = None,
+    keep: Callable[[ImageSet], KeptAnswers] | None = None,
 ) -> tuple[Evaluation, Evaluation | None]:
     """Score ``answer`` on images of the sets.
 
     Args:
         limit: only so many images, spread evenly over the sets.
         color, on_image: as in ``evaluate_dataset``.
+        keep: gives the kept answers to a set.
 
     Returns:
         the evaluation of all of them, and that of the hard ones, None where none is hard.
@@ -103,9 +106,11 @@ def evaluate_sets(
     chosen = [images[i] for i in spread(len(images), limit)]
     for number, one in enumerate(sets):
         indices = [i for n, i in chosen if n == number]
-        evaluate_dataset(
-            answer, one.dataset, indices=indices, color=color, on_image=on_image, evaluation=evaluation, prefix=one.prefix
-        )
+        with keep(one) if keep else nullcontext() as kept:
+            evaluate_dataset(
+                answer, one.dataset, indices=indices, color=color, on_image=on_image, evaluation=evaluation,
+                prefix=one.prefix, kept=kept,
+            )  # fmt: skip
         hard |= {(*one.prefix, *one.dataset.keys[i]) for i in indices if one.dataset.keys[i] in one.hard}
     return evaluation, evaluation.subset(hard) if hard else None
 

@@ -11,7 +11,7 @@ import cv2
 
 from ..errors import InputError
 from ..files import read_json, write_atomic
-from .table import HIGHER_IS_BETTER, cell, label, used_columns
+from .table import best_text, cell, label, used_columns
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1250px; padding: 0 1rem; color: #1b1b1b; background: #fff }
@@ -93,17 +93,13 @@ def _evidence(results: dict[str, dict]) -> str:
 def _table(rows: dict[str, dict]) -> str:
     columns = used_columns(rows.values())
     head = "".join(f"<th>{escape(title)}</th>" for _, title, _ in columns)
-    best = {}
-    for key, _, form in columns:
-        values = [float(format(row[key], form)) for row in rows.values() if row.get(key) is not None]
-        if len(set(values)) > 1:
-            best[key] = max(values) if HIGHER_IS_BETTER[key] else min(values)
+    best = {key: best_text(rows.values(), key, form) for key, _, form in columns}
     body = []
     for name, row in rows.items():
         cells = []
         for key, _, form in columns:
             text = cell(row.get(key), form)
-            if row.get(key) is not None and key in best and float(text) == best[key]:
+            if text == best[key]:
                 text = f"<b>{text}</b>"
             low, high = row["interval"].get(key) or (None, None)
             if low is not None and row.get(key) is not None:

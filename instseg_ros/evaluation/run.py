@@ -15,6 +15,7 @@ from .protocol import counted
 
 if TYPE_CHECKING:
     from ..bop import BopDataset, Truth
+    from .kept import KeptAnswers
 
 Answer = Callable[[Frame, "Truth"], Instances]
 """What is evaluated. Only baselines that are *given* something (the count, the foreground) may look at the truth."""
@@ -38,6 +39,7 @@ def evaluate_dataset(
     on_image: OnImage | None = None,
     evaluation: Evaluation | None = None,
     prefix: tuple[str, ...] = (),
+    kept: KeptAnswers | None = None,
 ) -> Evaluation:
     """Score ``answer`` on images of a dataset.
 
@@ -48,19 +50,32 @@ def evaluate_dataset(
         on_image: for pictures, exports and progress.
         evaluation: what the images are added to; a new one by default.
         prefix: put before (scene, image) in the images' keys.
+        kept: answers that are there already are taken from it, new ones are added.
     """
     evaluation = Evaluation() if evaluation is None else evaluation
     for i in range(len(dataset)) if indices is None else indices:
         frame, truth = dataset.frame(i, color=color), dataset.truth(i, layers=True)
-        start = time.perf_counter()
-        instances = answer(frame, truth)
-        seconds = time.perf_counter() - start
+        instances, seconds = _answer(answer, dataset.keys[i], frame, truth, kept)
         if len(instances.layers) > 1:
             truth = dataset.truth(i, amodal=True, layers=True)
         figures = evaluation.add(truth, frame, instances, seconds, key=[*prefix, *dataset.keys[i]])
         if on_image is not None:
             on_image(i, frame, truth, instances, seconds, figures)
     return evaluation
+
+
+def _answer(
+    answer: Answer, key: tuple[int, int], frame: Frame, truth: Truth, kept: KeptAnswers | None
+) -> tuple[Instances, float]:
+    known = kept.find(key, frame, truth) if kept is not None else None
+    if known is not None:
+        return known
+    start = time.perf_counter()
+    instances = answer(frame, truth)
+    seconds = time.perf_counter() - start
+    if kept is not None:
+        kept.add(key, frame, truth, instances, seconds)
+    return instances, seconds
 
 
 def baseline_answer(segmenter: Any, count: str | int, foreground: str) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 COLUMNS = (
     ("AP", "AP", ".3f"),
@@ -59,3 +60,64 @@ def format_table(results: dict[str, dict]) -> str:
         "  ".join(text.ljust(w) if i < 2 else text.rjust(w) for i, (text, w) in enumerate(zip(line, width))).rstrip()
         for line in lines
     )
+
+
+class Column(NamedTuple):
+    """A column of a Markdown table: its heading, where in a result the scores lie, which one, its format."""
+
+    heading: str
+    path: tuple[str, ...]
+    key: str
+    form: str
+
+    def row(self, result: dict) -> dict:
+        """The scores of the column's part or subset; empty where a result has none."""
+        for key in self.path:
+            result = result.get(key) or {}
+        return result
+
+    def cells(self, results: list[dict]) -> list[str]:
+        """One cell a result, the best in bold, with 95 % intervals except for single parts (which would be too wide)."""
+        rows = [self.row(result) for result in results]
+        best, cells = best_text(rows, self.key, self.form), []
+        for row in rows:
+            text = cell(row.get(self.key), self.form)
+            text = f"**{text}**" if text == best else text
+            low, high = (row.get("interval") or {}).get(self.key) or (None, None)
+            shown = low is not None and row.get(self.key) is not None and "per_part" not in self.path
+            cells.append(f"{text} ({low:{self.form}}–{high:{self.form}})" if shown else text)
+        return cells
+
+
+def format_markdown(results: dict[str, dict]) -> str:
+    """A table for a README: a caption, then one row a method, the best of each column in bold, 95 % intervals in brackets.
+
+    Several parts: one-to-one mIoU of each part, of all and of the hard images, then AP, AP50 and AR of all. One part: the
+    columns of the terminal's table.
+    """
+    rows = list(results.values())
+    first = rows[0]
+    columns = _columns_of_parts(first)
+    if len(first["per_part"]) < 2:
+        columns = [Column(title, (), key, form) for key, title, form in used_columns(rows)]
+    seconds = [cell(row["seconds"]["median"], ".3f") for row in rows]
+    table = [[label(name, row) for name, row in results.items()], *(column.cells(rows) for column in columns), seconds]
+    lines = [["", *(column.heading for column in columns), "s an image"], ["---"] * len(table), *zip(*table)]
+    told = f"{first.get('data') or 'unnamed data'}: {first['images']} images, {first['instances']} instances that count"
+    return "\n".join([told, "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def _columns_of_parts(result: dict) -> list[Column]:
+    columns = [Column(part, ("per_part", part), "mIoU", ".2f") for part in result["per_part"]]
+    columns.append(Column("all", (), "mIoU", ".3f"))
+    if result.get("hard"):
+        columns.append(Column("hard", ("hard",), "mIoU", ".3f"))
+    return columns + [Column(key, (), key, ".3f") for key in ("AP", "AP50", "AR100")]
+
+
+def best_text(rows: Iterable[dict], key: str, form: str) -> str | None:
+    """The best value of a column as it is printed; None where fewer than two different ones are printed."""
+    values = {row[key] for row in rows if row.get(key) is not None}
+    if len({format(value, form) for value in values}) < 2:
+        return None
+    return format(max(values) if HIGHER_IS_BETTER.get(key, True) else min(values), form)
