@@ -24,10 +24,11 @@ ALGORITHMS = {
     "spectral": "clusters:spectral",
     "grabcut": "clusters:grabcut_kmeans",
     "graphcut": "graphs:graph_cut",
+    "ncut": "graphs:normalised_cut",
     "felzenszwalb": "graphs:felzenszwalb",
 }
 """Baseline name → ``module:function`` of this package; imported only when asked for."""
-USES_COUNT = {"kmeans", "spectral", "grabcut", "graphcut"}
+USES_COUNT = {"kmeans", "spectral", "grabcut", "graphcut", "ncut"}
 """Baselines that divide into a given number of parts; the others find as many as there are."""
 
 
