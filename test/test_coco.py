@@ -14,10 +14,13 @@ from hypothesis.extra.numpy import arrays
 
 from instseg_ros.errors import InputError
 from instseg_ros.evaluation import Evaluation
-from instseg_ros.evaluation.bop_results import BopResults, bounding_box, run_lengths
+from instseg_ros.evaluation.bop_results import BopResults
 from instseg_ros.evaluation.coco import CocoEvaluation, Masks, encode_labels, encode_layers, encode_masks
 
 coco_mask = pytest.importorskip("faster_coco_eval", reason="needs the package faster-coco-eval (extra eval)").mask
+SIZES = {"_small": "s", "_medium": "m", "_large": "l"}
+BOP_KEYS = {key: key for key in ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")} | {k + long: k + s for k in ("AP", "AR") for long, s in SIZES.items()}
+"""bop_toolkit's name of a score → ours."""
 STORED = Path(__file__).parent / "data" / "coco_scores.json"
 
 
@@ -114,45 +117,55 @@ def test_amodal_encoding_is_the_union_of_layers():
     assert [m["counts"] for m in encode_layers(truth.layers, 2)] == [m["counts"] for m in encode_masks(masks)]
 
 
-@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))).filter(np.any))
-def test_run_lengths_are_those_of_coco(mask):
-    code = run_lengths(mask)
-    assert sum(code["counts"]) == mask.size
-    assert coco_mask.frPyObjects(code, *mask.shape)["counts"] == coco_mask.encode(mask.astype(np.uint8))["counts"]
-    assert bounding_box(mask) == coco_mask.toBbox(coco_mask.encode(mask.astype(np.uint8))).tolist()
+@given(arrays(np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 3)).filter(np.any))
+def test_exported_masks_are_the_labels(labels):
+    export = BopResults([7])
+    export.add((3, 5), answer(labels), 0.1, np.array([7]))
+    rows = json.loads(json.dumps(export.rows))
+    seen = [label for label in range(1, int(labels.max()) + 1) if (labels == label).any()]
+    assert [np.array_equal(coco_mask.decode(row["segmentation"]), labels == label) for row, label in zip(rows, seen)] == [True] * len(seen)
+    assert {(row["scene_id"], row["image_id"], row["category_id"]) for row in rows} == {(3, 5, 7)} and len(rows) == len(seen)
 
 
 def test_bop_results_need_one_part_an_image():
     truth = truth_of(squares(2))
     with pytest.raises(InputError, match=r"parts \[1, 2\]"):
-        BopResults().add((0, 0), answer(truth.labels), 0.1, np.array([1, 2]))
+        BopResults([1, 2]).add((0, 0), answer(truth.labels), 0.1, np.array([1, 2]))
 
 
 def stored_images():
-    """The images of the stored scores: squares, shifted and cut at random, one of them hidden to 94 %."""
+    """The images of the stored scores: squares of three sizes, shifted and cut at random, some hidden, one to 94 %.
+
+    Two scenes of three images; part 1 ("nut") in the even images, part 2 ("bolt") in the odd ones.
+    """
     rng = np.random.default_rng(7)
-    for image in range(4):
-        n = 3 + image
-        masks = squares(n, size=20 + 6 * image, shape=(120, 320))
+    for image in range(6):
+        n, size = (5, 28) if image == 1 else (2, 105) if image == 4 else (3 + image % 3, 20 + 8 * image)
+        masks = squares(n, size=size, shape=(130, 320))
         if image == 2:
-            masks[0, :, 42:72] = masks[1, :, 42:72]  # the first hides 94 % of the second
-        truth = truth_of(masks)
+            masks[0, :, 47:80] = masks[1, :, 47:80]  # the first hides all but a strip of the second
+        if image == 3:
+            masks[0, :, 30:75] |= masks[1, :, 30:75]
+        truth = truth_of(masks, part=[["nut", "bolt"][image % 2]] * n)
+        truth.object_id[:] = 1 + image % 2
         found = np.roll(truth.labels, int(rng.integers(0, 6)), axis=1)
-        found[rng.random(found.shape) < 0.05 * image] = 0
-        found[100:118, 5 : 5 + 20 * image] = n + 1
-        score = rng.permutation(np.linspace(0.2, 0.9, int(found.max()))).round(3)
-        yield image, truth, answer(found, score=score)
+        found[rng.random(found.shape) < 0.04 * image] = 0
+        found[118:130, 5 : 5 + 20 * image] = n + 1
+        score = rng.permutation(np.linspace(0.2, 0.9, int(found.max())))
+        yield (image // 3, image % 3), truth, answer(found, score=score)
 
 
-def test_same_scores_as_pycocotools(tmp_path):
-    """Stored: pycocotools 2.0.11 on our export and on truth as bop_toolkit writes it (``ignore`` below 10 % visible, which
-    BOP's fork of pycocotools honours). By size only AP is compared: bop_toolkit takes a detection's area from its box."""
+def test_same_scores_as_bop_toolkit(tmp_path):
+    """Stored: the scores that bop_toolkit (commit cea62d6, calc_gt_coco.py and eval_bop22_coco.py with BOP's fork of
+    pycocotools) gives to our export of these images, written by ``bop_writer``; it takes the mean over parts."""
     stored = json.loads(STORED.read_text())
-    evaluation, export = Evaluation(), BopResults()
-    for image, truth, instances in stored_images():
-        evaluation.add(truth, None, instances, key=(0, image))
-        export.add((0, image), instances, 0.1, truth.object_id)
-    result = evaluation.result(intervals=False)
-    assert {name: result[name] for name in stored["scores"]} == pytest.approx(stored["scores"], abs=1e-9)
+    evaluation, export = Evaluation(), BopResults([1, 2])
+    for key, truth, instances in stored_images():
+        evaluation.add(truth, None, instances, key=key)
+        export.add(key, instances, 0.1, truth.object_id)
+    parts = evaluation.result(intervals=False)["per_part"]
+    known = {name: [part[key] for part in parts.values() if part[key] is not None] for name, key in BOP_KEYS.items()}
+    assert {name: np.mean(values) for name, values in known.items()} == pytest.approx(stored["scores"], abs=1e-9)
+    assert sum(part["instances_ignored"] for part in parts.values()) == 1
     export.write(tmp_path / "ours_bins-test.json")
     assert json.loads((tmp_path / "ours_bins-test.json").read_text()) == stored["results"]
