@@ -1,5 +1,6 @@
 # make demo   sets up .venv, plays the bundled bag through the nodes, writes demo_out/
 # make test   sets up .venv, runs the tests
+# make test-slow   runs the tests that take minutes each: from an unlabelled bag to a model to the node
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 RUN := $(VENV)/bin/python
@@ -14,7 +15,7 @@ export FASTDDS_DEFAULT_PROFILES_FILE := $(CURDIR)/config/fastdds_shm.xml
 # A venv inside a sourced ROS or another wheel environment must start clean.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONPATH
 
-.PHONY: demo test venv clean
+.PHONY: demo test test-slow venv clean
 
 venv: $(VENV)/.complete
 
@@ -36,6 +37,9 @@ demo: venv
 
 test: venv
 	$(RUN) -m pytest
+
+test-slow: venv
+	$(RUN) -m pytest -m slow
 
 clean:
 	rm -rf $(VENV) demo_out build install log

@@ -12,6 +12,7 @@ from depth_scenes import RIM, SHAPE, K, empty_bin, frame, pile, write_bag, write
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instseg_ros.cli import main
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
 from instseg_ros.geometry import crop_intrinsics, deproject, project, scale_intrinsics
@@ -416,3 +417,52 @@ def test_a_change_of_resolution_within_the_recording_is_refused(tmp_path, monkey
     with pytest.raises(InputError, match="96 x 72 and 40 x 40"):
         DepthImages.from_bag(bag, None, tmp_path / "out" / "run" / "images", least=10)
     assert not (tmp_path / "out").exists()
+
+
+# the command
+
+
+def fails(capsys, *words: object) -> str:
+    """``instseg train`` that must end with status 2 and one line on stderr; returns the line."""
+    assert main(["train", *map(str, words)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("instseg train: ") and not any("Traceback" in line for line in lines)
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def short_bag(tmp_path_factory):
+    """A bag of 30 frames."""
+    return write_bag(tmp_path_factory.mktemp("short") / "bag", recording(30, 1))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give --bag FILE or --data DIR"),
+        (["--bag", "BAG", "--data", "x"], "give --bag FILE or --data DIR"),
+        (["--bag", "/absent"], "/absent does not exist"),
+        (["--bag", "BAG"], "30 distinct frames of the 200 needed"),
+        (["--bag", "BAG", "--topic", "/depth"], "no depth topic /depth"),
+        (["--bag", "BAG", "--instances", "0"], "--instances must be a positive number"),
+        (["--bag", "BAG", "--instances", "7-3"], "--instances must be a positive number"),
+        (["--bag", "BAG", "--instances", "3-7", "--config", "insegan_faithful"], "give one number"),
+        (["--bag", "BAG", "--roi", "1,2"], "--roi must be"),
+        (["--bag", "BAG", "--roi", "0,0,-5,5"], "roi"),
+        (["--bag", "BAG", "--depth-range", "0.5,0.4"], "depth_range"),
+        (["--bag", "BAG", "--depth-range", "near,far"], "--depth-range must be"),
+        (["--data", "/absent"], "/absent"),
+        (["--data", "x", "--topic", "/depth"], "--bag"),
+        (["--bag", "BAG", "--resume"], "nothing to resume"),
+    ],
+)
+def test_bad_requests_to_train_leave_nothing_behind(short_bag, tmp_path, capsys, words, message):
+    pytest.importorskip("pytorch_lightning")
+    out = tmp_path / "model"
+    line = fails(capsys, "insegan", "--out", out, *[short_bag if word == "BAG" else word for word in words])
+    assert message in line and not out.exists()
+
+
+def test_methods_with_labels_refuse_bags(tmp_path, capsys):
+    assert "--bag is for methods that learn without labels" in fails(capsys, "clusternet", "--bag", "x", "--out", tmp_path / "m")
+    assert "--data" in fails(capsys, "clusternet", "--out", tmp_path / "m")
