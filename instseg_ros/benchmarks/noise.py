@@ -177,9 +177,7 @@ def table(sets: dict[str, Measured]) -> str:
 
 MEASURES: dict[str, Callable[[Measured], str]] = {
     "correlation with the next pixel, along rows; columns": lambda m: f"{m.along_rows[1]:.2f}; {m.along_columns[1]:.2f}",
-    "correlation length, along rows; columns": lambda m: (
-        f"{correlation_length(m.along_rows):.1f}; {correlation_length(m.along_columns):.1f} px"
-    ),
+    "correlation length, along rows; columns": lambda m: f"{_length(m.along_rows)}; {_length(m.along_columns)} px",
     "neighbours in a row of the same disparity": lambda m: f"{m.equal_neighbours:.0%}",
     "holes next to edges; away": lambda m: f"{m.holes.next_to_edges:.1%}; {m.holes.away:.2%}",
     "edge width, 10–90 %, median": lambda m: f"{np.median(m.edges.width):.2f} px ({len(m.edges.width)} edges)" if len(m.edges.width) else "–",
@@ -189,6 +187,11 @@ MEASURES: dict[str, Callable[[Measured], str]] = {
 """Row of the table → its cell."""
 
 
+def _length(correlation: np.ndarray) -> str:
+    length = correlation_length(correlation)
+    return f"{length:.1f}" if np.isfinite(length) else f"above {len(correlation) - 1}"
+
+
 def _figures(found: Measured) -> dict:
     """The measures as JSON-ready values."""
     widths = np.percentile(found.edges.width, (25, 50, 75)).round(3).tolist() if len(found.edges.width) else None
@@ -196,7 +199,10 @@ def _figures(found: Measured) -> dict:
         "frames": found.frames,
         "noise": [asdict(row) for row in found.noise],
         "correlation": {"rows": found.along_rows.round(4).tolist(), "columns": found.along_columns.round(4).tolist()},
-        "correlation_length_px": {"rows": correlation_length(found.along_rows), "columns": correlation_length(found.along_columns)},
+        "correlation_length_px": {
+            name: length if np.isfinite(length := correlation_length(along)) else None
+            for name, along in (("rows", found.along_rows), ("columns", found.along_columns))
+        },
         "equal_neighbours": found.equal_neighbours,
         "holes": asdict(found.holes),
         "edge_width_px_quartiles": widths,
