@@ -323,7 +323,7 @@ def test_a_second_call_reads_the_images_and_gives_the_same(tmp_path, monkeypatch
     np.testing.assert_array_equal(first.images, again.images)
     assert first.normalisation.to_dict() == again.normalisation.to_dict() and first.summary == again.summary
     with monkeypatch.context() as patch:
-        patch.setattr("instseg_ros.training.depth_images.bundles", None)  # nothing may be read
+        patch.setattr("instseg_ros.training.depth_sources.bundles", None)  # nothing may be read
         cached = DepthImages.from_bag(bag, None, tmp_path / "a", least=10)
     np.testing.assert_array_equal(first.images, cached.images)
     assert len(DepthImages.from_bag(bag, None, tmp_path / "a", size=32, least=10).images[0]) == 32
@@ -404,16 +404,16 @@ def test_bad_bags_leave_nothing_behind(tmp_path, images, options, message):
 
 def test_a_change_of_resolution_within_the_recording_is_refused(tmp_path, monkeypatch):
     bag = write_bag(tmp_path / "bag", recording(30, 1))
-    from instseg_ros.training import depth_images
+    from instseg_ros.training.depth_sources import BagDepth
 
-    frames = depth_images._BagDepth.frames
+    frames = BagDepth.frames
 
     def changing(self, wanted=None):
         yield from frames(self, wanted)
         if wanted is None:  # where the survey does not look
             yield Frame(np.full((40, 40), 0.5, np.float32), K)
 
-    monkeypatch.setattr(depth_images._BagDepth, "frames", changing)
+    monkeypatch.setattr(BagDepth, "frames", changing)
     with pytest.raises(InputError, match="96 x 72 and 40 x 40"):
         DepthImages.from_bag(bag, None, tmp_path / "out" / "run" / "images", least=10)
     assert not (tmp_path / "out").exists()

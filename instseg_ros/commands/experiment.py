@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", metavar="NAME[,NAME…]", default="bolt,obj01", help="parts, or all (default bolt,obj01, as in Table 2)")
     parser.add_argument("--seeds", metavar="N", type=int, default=1, help="trainings of each variant, from --seed on (default 1)")
     parser.add_argument("--steps", metavar="N", type=int, help="optimiser steps of each training (default: the configuration's epochs)")
-    parser.add_argument("--config", metavar="FILE", default="insegan_faithful", help="configuration that is varied (default insegan_faithful)")
+    parser.add_argument("--config", metavar="FILE", default="insegan_faithful", help="what is varied (default insegan_faithful)")
     parser.add_argument("--benchmark", metavar="NAME", default="insta10-sim-small", help="standard set (default insta10-sim-small)")
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="use DIR/PART, BOP datasets with the splits train and test, instead of the benchmark"

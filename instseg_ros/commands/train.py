@@ -68,6 +68,8 @@ def _fit_insegan(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, 
         raise InputError("insegan learns from either a bag or a dataset: give --bag FILE or --data DIR")
     if args.data is not None and (args.topic or args.info):
         raise InputError("--topic and --info name topics of a bag: use them with --bag")
+    if args.min_frames is not None and args.min_frames < 1:
+        raise InputError(f"--min-frames must be at least 1, got {args.min_frames}")
     if args.instances is not None:
         network = config.get("network", {})
         config["network"] = {**network, "instances": _instances(args.instances, fixed=network.get("kind") != "explicit")}

@@ -1,4 +1,4 @@
-"""Unlabelled depth → training images of InSeGAN. Nothing but depth and intrinsics is ever read here: no mask, no truth."""
+"""Unlabelled depth → training images of InSeGAN: the distinct ones, normalised, in one memory-mapped file."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
-from ..bags import Bag, TruthTopics, bundles, find_topics
-from ..bags.decoding import decode_frame
-from ..bags.topics import depth_topics
-from ..bop import BopDataset
 from ..errors import InputError
 from ..files import read_json, write_json
 from ..frame import Frame
 from ..methods.insegan.normalisation import Normalisation
 from ..region import Region
 from .data import remove_empty
+from .depth_sources import BagDepth, BopDepth, DepthSource
 from .survey import FRAMES, fit_normalisation
 
 LEAST_FRAMES = 200
@@ -32,21 +29,6 @@ MOST_INTRUDED = 0.01  # share of the region's pixels that something nearer than 
 
 Progress = Callable[[str, int], Callable[[int], Any]]
 """(name of the stage, frames) → what is called with each number of frames done; ``ProgressBars`` is one."""
-
-
-class DepthSource(Protocol):
-    """Depth frames that can be read again: ``name`` for messages, ``title`` for model cards (no paths of this
-    machine), ``key`` that changes with the content."""
-
-    name: str
-    title: str
-    key: list[Any]
-
-    def __len__(self) -> int: ...
-
-    def frames(self, wanted: set[int] | None = None) -> Iterator[Frame]:
-        """All frames, or those of the given numbers, in order; colour is left out."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +70,7 @@ class DepthImages:
             folder: where the memory-mapped file goes.
             options: those of ``prepare``.
         """
-        return cls.prepare(_BopDepth(path, split), folder, **options)
+        return cls.prepare(BopDepth(path, split), folder, **options)
 
     @classmethod
     def from_bag(cls, path: str | Path, topic: str | None, folder: Path, *, info: str | None = None, **options: Any) -> DepthImages:
@@ -100,7 +82,7 @@ class DepthImages:
             folder: where the memory-mapped file goes.
             options: those of ``prepare``.
         """
-        return cls.prepare(_BagDepth(path, topic, info), folder, **options)
+        return cls.prepare(BagDepth(path, topic, info), folder, **options)
 
     @classmethod
     def prepare(
@@ -133,7 +115,10 @@ class DepthImages:
         """
         region = Region(*(roi or (0, 0, 0, 0)), *(depth_range or (0.0, 0.0)))
         given = None if normalisation is None else normalisation.to_dict()
-        request = {"source": source.key, "size": size, "roi": roi and list(roi), "depth_range": depth_range and list(depth_range), "normalisation": given}
+        request = {
+            "source": source.key, "size": size, "roi": roi and list(roi), "depth_range": depth_range and list(depth_range),
+            "normalisation": given,
+        }  # fmt: skip
         ready = _read(folder, request)
         if ready is not None:
             return ready
@@ -153,48 +138,6 @@ class DepthImages:
                 raise InputError(f"cannot write {folder}: {error.strerror or error}; choose an --out with space and permission") from error
             raise
         return _load(folder, normalisation, summary)
-
-
-class _BopDepth:
-    def __init__(self, path: str | Path, split: str | None) -> None:
-        self.dataset = BopDataset(path, split)
-        self.name = f"{self.dataset.root}/{self.dataset.split}"
-        self.title = f"{self.dataset.root.resolve().name}/{self.dataset.split}"
-        self.key = ["bop", str(self.dataset.folder.resolve()), len(self.dataset)]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def frames(self, wanted: set[int] | None = None) -> Iterator[Frame]:
-        for i in range(len(self)):
-            if wanted is None or i in wanted:
-                yield self.dataset.frame(i, color=False)
-
-
-class _BagDepth:
-    def __init__(self, path: str | Path, topic: str | None, info: str | None) -> None:
-        self.path, self.name, self.title = Path(path), str(path), Path(path).resolve().name
-        with Bag(path) as bag:
-            known = depth_topics(bag)
-            if topic is not None and topic not in known:
-                raise InputError(f"{path} has no depth topic {topic}; it has {', '.join(known) or 'none'}")
-            # Depth alone: neither colour nor the truth that a simulated bag may carry.
-            self.topics = replace(find_topics(bag, depth=topic, info=info, color=""), truth=TruthTopics())
-            self._length = bag.counts[self.topics.depth]
-            self.key = ["bag", str(self.path.resolve()), self.topics.depth, self.topics.info, self._length, bag.duration_ns]
-
-    def __len__(self) -> int:
-        return self._length
-
-    def frames(self, wanted: set[int] | None = None) -> Iterator[Frame]:
-        with Bag(self.path) as bag:
-            for i, bundle in enumerate(bundles(bag.messages(self.topics.names()), self.topics)):
-                if wanted is not None and i not in wanted:
-                    continue
-                try:
-                    yield decode_frame(bag.decode(bundle.depth), bag.decode(bundle.info), None, bundle.depth.stamp_ns)
-                except InputError as error:
-                    raise InputError(f"{self.path}, {self.topics.depth} at {bundle.depth.stamp_ns * 1e-9:.3f} s: {error}") from None
 
 
 def _survey(source: DepthSource, region: Region, size: int, progress: Progress) -> Normalisation:

@@ -6,7 +6,6 @@ InSeGAN (section 4) works on depth images in which near is bright and the floor 
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,8 @@ import numpy as np
 from ...errors import InputError
 from ...frame import Frame
 from ...geometry import crop_intrinsics, scale_intrinsics
+from .background import decode_background, encode_background, nearest_background
 
-UNIT = 1e-4  # metres per step of the stored background
 LEAST_COVER = 0.5  # of the region of interest that a frame must show
 CLOSING = 5  # pixels; holes of the sensor up to this size lie within a part
 MOST_SAMPLES = 16  # per side of a working pixel
@@ -210,8 +209,6 @@ class Normalisation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``model.yaml``; the background as a 16-bit PNG in base64, in steps of 0.1 mm, 0 = unknown."""
-        steps = np.nan_to_num(self.background / UNIT).clip(0, 65535).round().astype(np.uint16)
-        png = cv2.imencode(".png", steps, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
         return {
             "K": self.K.tolist(),
             "image_size": [int(v) for v in self.image_size],
@@ -220,7 +217,7 @@ class Normalisation:
             "near": float(self.near),
             "far": float(self.far),
             "margin": float(self.margin),
-            "background_png": base64.b64encode(png.tobytes()).decode("ascii"),
+            "background_png": encode_background(self.background),
         }
 
     @classmethod
@@ -244,16 +241,9 @@ class Normalisation:
             size=_integers({"size": [values["size"]]}, "size", 1)[0],
             near=float(_numbers(values, "near", ())),
             far=float(_numbers(values, "far", ())),
-            background=_decode_background(values["background_png"]),
+            background=decode_background(values["background_png"]),
             margin=float(_numbers(values, "margin", ())),
         )
-
-
-def nearest_background(background: np.ndarray) -> np.ndarray:
-    """(h, w) nearest known background in each 3 × 3 window, metres; 0 where it is unknown (NaN) itself."""
-    unknown = np.isnan(background)
-    nearest = cv2.erode(np.where(unknown, np.float32(1e3), background), np.ones((3, 3), np.uint8))
-    return np.where(unknown, np.float32(0), nearest)
 
 
 def _between(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -291,13 +281,3 @@ def _integers(values: dict[str, Any], key: str, count: int) -> list[int]:
     if not (numbers == np.rint(numbers)).all() or np.abs(numbers).max() > 1e6:
         raise InputError(f"normalisation: {key} must be {count} whole number(s) of pixels, got {values[key]!r}"[:300])
     return [int(v) for v in numbers]
-
-
-def _decode_background(text: Any) -> np.ndarray:
-    try:
-        steps = cv2.imdecode(np.frombuffer(base64.b64decode(text, validate=True), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (TypeError, ValueError, cv2.error):
-        steps = None
-    if steps is None or steps.ndim != 2 or steps.dtype != np.uint16:
-        raise InputError(f"normalisation: background_png must be a 16-bit PNG in base64, got {str(text)[:40]!r}…: copy the model anew")
-    return np.where(steps > 0, steps * np.float32(UNIT), np.float32(np.nan)).astype(np.float32)
