@@ -170,7 +170,7 @@ def test_bad_arguments_are_one_line(arguments, message, bins, tmp_path, capsys):
 def test_shipped_configurations_are_valid():
     from instseg_ros.methods.clusternet.network import ClusterNetConfig
     from instseg_ros.training.clusternet import LossConfig, OptimizerConfig
-    from instseg_ros.training.config import TrainerConfig
+    from instseg_ros.training.config import SupervisedTrainerConfig
 
     for name in ("clusternet_compact", "clusternet_paper"):
         config = read_training_config(name)
@@ -178,7 +178,7 @@ def test_shipped_configurations_are_valid():
         build(LossConfig, "loss", config["loss"])
         build(DataConfig, "data", config["data"])
         build(OptimizerConfig, "optimizer", config["optimizer"])
-        build(TrainerConfig, "trainer", config["trainer"])
+        build(SupervisedTrainerConfig, "trainer", config["trainer"])
 
 
 def test_a_truncated_dataset_is_named(bins, tmp_path, capsys):

@@ -26,7 +26,7 @@ from ..methods.clusternet.segmenter import Thresholds
 from ..methods.model_directory import ModelDirectory, write_model
 from ..resources import find_model
 from .clusternet import ClusterNetModule, LossConfig, OptimizerConfig
-from .config import TrainerConfig, build
+from .config import SupervisedTrainerConfig, build
 from .data import ClusterNetCrops, DataConfig, PackedViews, collate
 
 SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
@@ -64,7 +64,7 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     loss = build(LossConfig, "loss", config.get("loss", {}))
     samples = build(DataConfig, "data", config.get("data", {}))
     optimizer = build(OptimizerConfig, "optimizer", config.get("optimizer", {}))
-    run = build(TrainerConfig, "trainer", config.get("trainer", {}))
+    run = build(SupervisedTrainerConfig, "trainer", config.get("trainer", {}))
     thresholds = Thresholds.from_dict(config.get("thresholds", {}) or ({} if network.moments else {"features": "centroid"}))
 
     checkpoint = out / "run" / "last.ckpt"
