@@ -442,3 +442,25 @@ def test_the_segmenter_answers_and_explains(kind, thresholds):
 def test_unknown_thresholds_are_refused():
     with pytest.raises(InputError, match="sharpness"):
         Thresholds.from_dict({"sharpness": 1})
+
+
+def test_segment_explain_writes_pictures_and_other_methods_refuse_it(tmp_path, capsys):
+    from instseg_ros import cli
+    from instseg_ros.methods.classical.segmenter import write_classical_model
+    from instseg_ros.methods.model_directory import write_model
+
+    one = segmenter("explicit", search=True, probability=0.99)
+    config = {
+        "method": "insegan", "network": {"kind": "explicit", "size": SIZE, "width": 4, "grid": list(one.network.shape.grid.shape[2:])},
+        "input": {"modalities": ["depth"]}, "thresholds": {"search": True, "probability": 0.99}, "normalisation": one.normalisation.to_dict(),
+    }  # fmt: skip
+    write_model(tmp_path / "m", config=config, weights=one.network.state_dict(), card="")
+    depth = np.full((64, 64), 0.5, np.float32)
+    depth[20:44, 26:38] = 0.45
+    np.save(tmp_path / "view.npy", depth)
+    command = ["segment", str(tmp_path / "view.npy"), "--intrinsics", "260,260,31.5,31.5", "--out", str(tmp_path / "out"), "--explain", "--model"]
+    assert cli.main([*command, str(tmp_path / "m")]) == 0
+    assert {"view_input.png", "view_hallucinated.png", "view_single1.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
+    write_classical_model(tmp_path / "classical")
+    assert cli.main([*command, str(tmp_path / "classical")]) == 2
+    assert "renders no instances" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def fit_insegan(
     if isinstance(run.network, ExplicitConfig):
         network, thresholds = _fit_explicit(images, out, run, seed, limit_steps), run.thresholds
     else:
-        network = _fit_gan(images, out, run, seed, limit_steps)
+        network = _fit_gan(images, validation, out, run, seed, limit_steps)
         thresholds = replace(run.thresholds, cut=choose_cut(network, _sample(validation or images, run.trainer.validation_images)))
     segmenter = InSeGANSegmenter(network, images.normalisation, thresholds, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     metrics = unexplained(segmenter, _sample(validation or images, run.trainer.validation_images))
@@ -120,9 +120,13 @@ def fit_insegan(
     return metrics
 
 
-def _fit_gan(images: DepthImages, out: Path, run: RunConfig, seed: int, limit_steps: int | None) -> GanNetwork:
+def _fit_gan(images: DepthImages, validation: DepthImages | None, out: Path, run: RunConfig, seed: int, limit_steps: int | None) -> GanNetwork:
     module = InSeGANModule(run.network, run.loss, run.optimizer)
-    _train(module, _ImageSet(images), out, run, seed, limit_steps, optimizers=3)
+    held_out = TensorDataset(_sample(validation or images, run.trainer.validation_images)[:, None])
+    _train(module, _ImageSet(images), out, run, seed, limit_steps, optimizers=3, validation=held_out)
+    best = out / "run" / "best.ckpt"
+    if best.exists():
+        module.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
     network = GanNetwork(run.network)
     network.generator.load_state_dict(module.shipped_generator.state_dict())
     network.encoder.load_state_dict(module.encoder.state_dict())
@@ -130,7 +134,8 @@ def _fit_gan(images: DepthImages, out: Path, run: RunConfig, seed: int, limit_st
 
 
 def _fit_explicit(images: DepthImages, out: Path, run: RunConfig, seed: int, limit_steps: int | None) -> ExplicitNetwork:
-    K = torch.tensor(images.normalisation.working_K, dtype=torch.float32)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    K = torch.tensor(images.normalisation.working_K, dtype=torch.float32, device=device)
     size = run.network.size
     camera = Camera(pixel_rays(K, size, size), images.normalisation.near, images.normalisation.far)
     pool = find_template_and_poses(images.images, camera, run.network, run.template, run.pool, out / "run", seed, _progress)
@@ -153,8 +158,11 @@ class _ImageSet(Dataset):
         return (torch.from_numpy(self.images.images[i].copy())[None],)
 
 
-def _train(module: pl.LightningModule, data: Dataset, out: Path, run: RunConfig, seed: int, limit_steps: int | None, *, optimizers: int) -> None:
-    """Lightning's loop with checkpoints; ``limit_steps`` counts batches."""
+def _train(
+    module: pl.LightningModule, data: Dataset, out: Path, run: RunConfig, seed: int, limit_steps: int | None, *, optimizers: int,
+    validation: Dataset | None = None,
+) -> None:  # fmt: skip
+    """Lightning's loop with checkpoints, the last and (with ``validation``) the best; ``limit_steps`` counts batches."""
     t = run.trainer
     loader = DataLoader(
         data, t.batch_size, shuffle=True, drop_last=len(data) >= t.batch_size, generator=torch.Generator().manual_seed(seed),
@@ -166,11 +174,14 @@ def _train(module: pl.LightningModule, data: Dataset, out: Path, run: RunConfig,
         ModelCheckpoint(out / "run", filename="last", every_n_train_steps=t.checkpoint_every * optimizers, save_top_k=1, enable_version_counter=False),
         TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 100),
     ]
+    if validation is not None:
+        callbacks.append(ModelCheckpoint(out / "run", filename="best", monitor="val/explained", mode="max", enable_version_counter=False))
     trainer = pl.Trainer(
         max_epochs=t.epochs, max_steps=limit_steps * optimizers if limit_steps else -1, callbacks=callbacks, logger=CSVLogger(out / "run", "log"),
         precision="32-true", log_every_n_steps=20, num_sanity_val_steps=0, enable_model_summary=False, accelerator="auto", devices=1,
     )  # fmt: skip
-    trainer.fit(module, loader, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+    held_out = None if validation is None else DataLoader(validation, len(validation))
+    trainer.fit(module, loader, held_out, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     trainer.save_checkpoint(checkpoint)

@@ -22,6 +22,7 @@ from .insegan_discriminator import (
     r1_penalty,
     turn,
 )
+from .insegan_selection import best_cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ class InSeGANModule(pl.LightningModule):
         return self.averaged if self.averaged is not None else self.generator
 
     def training_step(self, batch: list[Tensor], index: int) -> None:
-        real = batch[0] if batch[0].ndim == 4 else batch[0][:, None]
+        real = batch[0]
         if self.optimizer.turn:
             real = turn(real, self.optimizer.turn)
         latents = torch.randn(len(real), self.network.instances, self.network.latent, device=self.device)
@@ -165,9 +166,10 @@ class InSeGANModule(pl.LightningModule):
         return losses
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
-        """Label-free: how well the real images are reconstructed, L1."""
-        real = batch[0] if batch[0].ndim == 4 else batch[0][:, None]
-        self.log("val/reconstruction", F.l1_loss(self.shipped_generator(self.encoder(real)[0])[0], real), batch_size=len(real))
+        """Label-free, for the choice of the checkpoint: how well the single renderings explain real images (``best_cut``)."""
+        real = batch[0]
+        alone = self.shipped_generator.singles(self.encoder(real)[0])
+        self.log("val/explained", best_cut(alone, real[:, 0])[1], prog_bar=True, batch_size=len(real))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         o = self.optimizer

@@ -134,7 +134,7 @@ class ExplicitModule(pl.LightningModule):
 
     Args:
         images: (N, P) values of real images in which poses were found. poses: these. trust: (N, n) weight of every pose.
-        K: (3, 3) of the working image.
+        K: (3, 3) of the working image. All on the device that trains.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class ExplicitModule(pl.LightningModule):
         self.surface = network.shape.surface_points(loss.points)
         size = network.config.size
         centre = torch.tensor([(size - 1) / 2] * 2)
-        self.axis = torch.cat([(centre - K[:2, 2].cpu()) / K[[0, 1], [0, 1]].cpu(), torch.ones(1)])
+        self.axis = torch.cat([(centre.to(K) - K[:2, 2]) / K[[0, 1], [0, 1]], K.new_ones(1)])
         self.automatic_optimization = False
         self.discriminator = Discriminator(size) if loss.adversarial else None
         if not loss.adversarial:
@@ -172,7 +172,7 @@ class ExplicitModule(pl.LightningModule):
         """Real images (B, S, S), rolled, with the poses found in them."""
         images = self.pool[index].view(-1, 1, *[self.network.config.size] * 2)
         angle = (torch.rand(len(index), device=self.device) * 2 - 1) * math.pi
-        poses = roll_poses(self.poses[index], angle, self.axis.to(self.device))
+        poses = roll_poses(self.poses[index], angle, self.axis)
         return roll(images, angle)[:, 0], self._targets(poses, self.trust[index])
 
     def drawn_batch(self, index: Tensor) -> tuple[Tensor, Targets]:
@@ -186,7 +186,7 @@ class ExplicitModule(pl.LightningModule):
         translation = poses.translation + c.jitter * torch.randn(b, n, 3, device=device)
         present = poses.present & (torch.rand(b, n, device=device) >= c.drop)
         angle = (torch.rand(b, device=device) * 2 - 1) * math.pi
-        poses = roll_poses(Poses(rotation, translation, present), angle, self.axis.to(device))
+        poses = roll_poses(Poses(rotation, translation, present), angle, self.axis)
         with torch.set_grad_enabled(self.discriminator is not None):
             scene = draw(self.network.shape, poses, self.camera)
         image = scene.image.clamp(-1, 1).view(b, *[self.network.config.size] * 2)
@@ -201,7 +201,8 @@ class ExplicitModule(pl.LightningModule):
         self._step(1, loss + self.loss.r1 * r1_penalty(on_real, shown))
         with frozen(self.discriminator):
             fooled = generator_loss(self.discriminator(drawn[:, None]))
-        self._step(2, self.loss.adversarial * fooled)
+        if drawn.requires_grad:  # not where every instance was left out
+            self._step(2, self.loss.adversarial * fooled)
         return {"D": loss, "G": fooled}
 
     def configure_optimizers(self) -> Any:
@@ -220,7 +221,7 @@ class ExplicitModule(pl.LightningModule):
         return [encoder, *others], [fall]
 
     def _targets(self, poses: Poses, weight: Tensor) -> Targets:
-        return Targets(poses, project(poses.translation, self.K.to(self.device)), weight * poses.present)
+        return Targets(poses, project(poses.translation, self.K), weight * poses.present)
 
     def _step(self, number: int, loss: Tensor) -> None:
         optimizers = self.optimizers()

@@ -58,7 +58,7 @@ def find_template_and_poses(
     size = network.size
 
     def flat(index: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.stack([images[i] for i in index])).flatten(1)
+        return torch.from_numpy(np.stack([images[i] for i in index])).flatten(1).to(camera.rays.device)
 
     rng = np.random.default_rng([seed, 1])
     order = rng.permutation(len(images))
@@ -67,6 +67,7 @@ def find_template_and_poses(
         stored = load_file(file)
         shape = Shape(tuple(stored["grid"].shape[2:]))
         shape.load_state_dict(stored)
+        shape = shape.to(camera.rays.device)
     else:
         some = order[: template.images * (template.rounds + 1)]
         shape = learn_template(flat(some), camera, size, network.instances, template, seed, progress)
@@ -74,10 +75,10 @@ def find_template_and_poses(
     chosen = order[::-1][: min(pool.images, len(order))].copy()  # others than those of the template where there are enough
     observed = flat(chosen)
     focal, middle = focal_and_middle(observed, camera)
-    library = make_library(shape, spread_rotations(pool.rotations), focal, middle, stride_of(size))
+    library = make_library(shape, spread_rotations(pool.rotations).to(camera.rays.device), focal, middle, stride_of(size))
     file, found = folder / "poses.safetensors", {}
     if file.exists():
-        found = load_file(file)
+        found = load_file(file, str(camera.rays.device))
     done = len(found.get("trust", ()))
     for start in progress(range(done, len(observed), CHUNK), "finding poses"):
         batch = observed[start : start + CHUNK]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,13 +17,29 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
+def best_cut(singles: Tensor, images: Tensor) -> tuple[float, float]:
+    """The cut at which single renderings explain images best, and how well they do then.
+
+    Args:
+        singles: (V, n, S, S) values. images: (V, S, S) values.
+
+    Returns:
+        the cut, and coverage (IoU of the renderings' union with the observed parts) less the mismatch in depth, at most 1.
+    """
+    front, part = singles.amax(1), images > FLOOR
+    best = (-1.0, -math.inf)
+    for cut in torch.linspace(-0.98, 0.0, 50).tolist():
+        shown = front > cut
+        coverage = (shown & part).sum() / (shown | part).sum().clamp_min(1)
+        score = float(coverage - mismatch(front.masked_fill(~shown, -1.0), images).mean())
+        best = max(best, (cut, score), key=lambda pair: pair[1])
+    return best
+
+
+@torch.no_grad()
 def choose_cut(network: GanNetwork, images: Tensor) -> float:
-    """The cut at which the single renderings of images (V, S, S) together cover what is observed of parts, best by IoU."""
-    alone = network.generator.singles(network.encoder(images[:, None])[0]).amax(1)
-    part = images > FLOOR
-    cuts = torch.linspace(-0.98, 0.0, 50)
-    scores = [((alone > c) & part).sum() / ((alone > c) | part).sum().clamp_min(1) for c in cuts]
-    return round(float(cuts[int(torch.stack(scores).argmax())]), 3)
+    """``best_cut`` of a network on images (V, S, S)."""
+    return round(best_cut(network.generator.singles(network.encoder(images[:, None])[0]), images)[0], 3)
 
 
 @torch.no_grad()

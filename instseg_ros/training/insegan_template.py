@@ -62,9 +62,9 @@ def first_template(images: Tensor, camera: Camera, size: int, instances: int, co
         axes = torch.tensor(ratio)
         axes = axes * math.sqrt(area * overlap / (math.pi * float(axes[0] * axes[1]))) * middle / focal
         extent = axes + 0.4 * axes.mean()
-        shape = Shape.in_box(config.resolution, extent)
+        shape = Shape.in_box(config.resolution, extent).to(images.device)
         shape.set_ellipsoid(axes)
-        library = make_library(shape, spread_rotations(max(config.rotations // 4, 24)), focal, middle, stride_of(size))
+        library = make_library(shape, spread_rotations(max(config.rotations // 4, 60)).to(images.device), focal, middle, stride_of(size))
         score = sum(sum(max(s, 0.0) for *_, s in picks(library, image, camera, size, instances)) for image in images[: config.trial_images])
         scored.append((score, shape))
     return max(scored, key=lambda pair: pair[0])[1]
@@ -89,11 +89,11 @@ def picks(library, image: Tensor, camera: Camera, size: int, instances: int) -> 
 def search_poses(shape: Shape, images: Tensor, camera: Camera, size: int, instances: int, rotations: int, progress: Progress) -> Poses:
     """Exhaustive search in every image (B, P)."""
     focal, middle = focal_and_middle(images, camera)
-    library = make_library(shape, spread_rotations(rotations), focal, middle, stride_of(size))
+    library = make_library(shape, spread_rotations(rotations).to(images.device), focal, middle, stride_of(size))
     found = []
     for image in progress(images, "searching"):
         some = [(r, t) for r, t, score in picks(library, image, camera, size, instances) if score > 0]
-        found.append((torch.stack([r for r, _ in some]), torch.stack([t for _, t in some])) if some else (torch.zeros(0, 3, 3), torch.zeros(0, 3)))
+        found.append((torch.stack([r for r, _ in some]), torch.stack([t for _, t in some])) if some else (images.new_zeros(0, 3, 3), images.new_zeros(0, 3)))
     return stack(found, instances)
 
 

@@ -106,7 +106,7 @@ def improve(
     if library is None:
         return poses
     added = [add_missing(shape, library, poses[b], observed[b], camera, size, least=least) for b in range(len(observed))]
-    changed = torch.tensor([bool((new.present != poses.present[b]).any()) for b, new in enumerate(added)])
+    changed = torch.stack([(new.present != poses.present[b]).any() for b, new in enumerate(added)])
     poses = Poses(*(torch.stack([getattr(new, name) for new in added]) for name in ("rotation", "translation", "present")))
     if changed.any():
         again, _ = refine(shape, poses[changed], observed[changed], camera, steps=steps)

@@ -87,6 +87,7 @@ def mismatch(image: Tensor, observed: Tensor, scale: float = 0.1) -> Tensor:
     return error / (error + scale)
 
 
+@torch.enable_grad()
 def refine(
     shape: Shape,
     poses: Poses,
@@ -132,7 +133,7 @@ def refine(
                 torch.where(keep[..., None], now.rotation, best.rotation), torch.where(keep, now.translation, best.translation), now.present
             )  # fmt: skip
             best_loss = loss.detach() if best_loss is None else torch.where(better, loss.detach(), best_loss)
-        if step == steps:
+        if step == steps or not loss.requires_grad:  # nothing present, or out of sight
             break
         optimizer.zero_grad()
         total = loss.sum()

@@ -111,7 +111,7 @@ class PoseSearch:
             count = int(self.library.valid[i].sum())
             if count < 4 or not m:
                 continue
-            index = self._pixels(torch.tensor([i]))[:, :count] + self.base[:, None]
+            index = self._pixels(torch.tensor([i], device=self.base.device))[:, :count] + self.base[:, None]
             gap = self.depth[index] - self.library.relief[i, :count]
             weight = self.wanted[index]
             for anchor in ANCHORS:
@@ -137,7 +137,7 @@ class PoseSearch:
             rotation (3, 3), translation (3,) metres, and its score in working pixels (−inf without a candidate).
         """
         if not len(self.candidate):
-            return torch.eye(3), torch.zeros(3), -math.inf
+            return torch.eye(3, device=self.depth.device), torch.zeros(3, device=self.depth.device), -math.inf
         if not hasattr(self, "index"):
             self.index = self._pixels(self.candidate) + self.base[self.position][:, None]
             valid = self.library.valid[self.candidate]

@@ -41,6 +41,7 @@ class Shape(nn.Module):
     def set_ellipsoid(self, half_axes: Tensor) -> None:
         """Fill the field with an ellipsoid of half axes (3,) metres around the origin."""
         points = self.voxels()
+        half_axes = half_axes.to(points)
         scaled = (points / half_axes).norm(dim=-1)
         self.grid.copy_(((1 - scaled) * half_axes.min() * 1e3).clamp(-8, 8)[None, None])
 

@@ -1,0 +1,119 @@
+"""Training of InSeGAN from unlabelled images: every configuration for two steps, resuming, and the template found in toy scenes."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+pytest.importorskip("pytorch_lightning", reason="needs requirements/train.txt")
+
+from instseg_ros.errors import InputError
+from instseg_ros.frame import Frame
+from instseg_ros.methods.insegan.normalisation import Normalisation
+from instseg_ros.methods.insegan.refine import Camera, Poses, draw, mismatch
+from instseg_ros.methods.insegan.rotations import exponential_map
+from instseg_ros.methods.insegan.shape import Shape, pixel_rays
+from instseg_ros.methods.segmenter import load_segmenter
+from instseg_ros.training.config import read_training_config
+from instseg_ros.training.depth_images import DepthImages
+from instseg_ros.training.fit_insegan import RunConfig, check_insegan, fit_insegan
+from instseg_ros.training.insegan_template import TemplateConfig, learn_template
+
+SIZE = 32
+K = np.array([[130.0, 0, 15.5], [0, 130.0, 15.5], [0, 0, 1]])
+NORMALISATION = Normalisation(K, (SIZE, SIZE), (0, 0, SIZE), SIZE, 0.38, 0.5, np.full((8, 8), 0.5, np.float32), 0.004)
+CAMERA = Camera(pixel_rays(torch.tensor(K, dtype=torch.float32), SIZE, SIZE), 0.38, 0.5)
+GAN = {"network": dict(size=32, volume=8, features=16, volume_channels=4, template_channels=8, latent=8, instances=2), "trainer": {"batch_size": 4, "epochs": 1}}
+EXPLICIT = {
+    "network": {"kind": "explicit", "size": SIZE, "instances": 2, "width": 4},
+    "template": {"rounds": 1, "images": 4, "rotations": 24, "steps": 2, "trial_images": 2, "resolution": 12},
+    "pool": {"images": 6, "rotations": 24, "steps": 2},
+    "trainer": {"batch_size": 4, "epochs": 3},
+}
+
+
+def scenes(count, seed=0):
+    """(count, S, S) values of two cigars of 50 × 18 mm each, on the floor or on each other."""
+    shape = Shape.in_box(24, torch.tensor([0.03, 0.014, 0.014]))
+    shape.set_ellipsoid(torch.tensor([0.025, 0.009, 0.009]))
+    g = torch.Generator().manual_seed(seed)
+    place = (torch.rand(count, 2, 3, generator=g) - 0.5) * torch.tensor([0.06, 0.06, 0.0]) + torch.tensor([0, 0, 0.485])
+    place[:, 1, 2] -= 0.02
+    turn = torch.rand(count, 2, 1, generator=g) * torch.tensor([0.0, 0.0, 3.14]) + torch.tensor([0.0, 0.1, 0.0])
+    with torch.no_grad():
+        image = draw(shape, Poses(exponential_map(turn), place, torch.ones(count, 2, dtype=torch.bool)), CAMERA).image
+    return image.clamp(-1, 1).view(count, SIZE, SIZE)
+
+
+def images(count=8):
+    return DepthImages(scenes(count).numpy(), NORMALISATION, {"source": "toy", "frames": count, "distinct": count})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GAN,
+        GAN | {"network": GAN["network"] | {"kind": "2d"}, "loss": {"matching": "greedy", "spectral": True}},
+        GAN | {"loss": {"matching": "hungarian", "r1": 1.0, "diffaugment": True, "real": 1.0}, "optimizer": {"ema": 0.99}},
+        EXPLICIT,
+        EXPLICIT | {"loss": {"adversarial": 0.1}, "thresholds": {"search": True, "refine_steps": 2}},
+    ],
+    ids=["faithful", "2d", "remedies", "explicit", "explicit-adversarial"],
+)
+def test_two_steps_of_every_configuration_give_a_model_that_answers(config, tmp_path):
+    metrics = fit_insegan(images(), tmp_path / "m", config, seed=0, resume=False, limit_steps=2, validation=images(3))
+    assert metrics.keys() == {"mismatch", "coverage", "instances"}
+    segmenter = load_segmenter(tmp_path / "m", "cpu")
+    assert not segmenter.needs_color
+    depth = NORMALISATION.to_metres(scenes(1)[0].numpy())
+    answer = segmenter.segment(Frame(depth, K))
+    assert answer.labels.shape == depth.shape
+    stored = yaml.safe_load((tmp_path / "m" / "model.yaml").read_text())
+    assert stored["method"] == "insegan" and stored["normalisation"]["size"] == SIZE and stored["amodal"] is True
+    assert "toy" in (tmp_path / "m" / "README.md").read_text()
+
+
+def test_a_run_is_resumed_where_it_stopped_and_never_overwritten(tmp_path):
+    out = tmp_path / "m"
+    with pytest.raises(InputError, match="nothing to resume"):
+        check_insegan(out, EXPLICIT, resume=True)
+    fit_insegan(images(), out, EXPLICIT, seed=0, resume=False, limit_steps=1)
+    template = (out / "run" / "template.safetensors").read_bytes()
+    with pytest.raises(InputError, match="--resume"):
+        fit_insegan(images(), out, EXPLICIT, seed=0, resume=False)
+    fit_insegan(images(), out, EXPLICIT, seed=0, resume=True, limit_steps=3)
+    assert (out / "run" / "template.safetensors").read_bytes() == template
+    assert torch.load(out / "run" / "last.ckpt", weights_only=True)["global_step"] == 3
+
+
+@pytest.mark.parametrize("name", ["insegan_faithful", "insegan_2d", "insegan_improved"])
+def test_shipped_configurations_are_valid(name):
+    run = RunConfig.read(read_training_config(name))
+    assert run.network.size == 64 and run.network.instances == 5
+
+
+@pytest.mark.parametrize(
+    "config, word",
+    [({"nets": {}}, "nets"), (GAN | {"template": {"rounds": 1}}, "explicit"), ({"network": {"kind": "explicit"}, "loss": {"matching": "ot"}}, "matching"), ({"network": {"instances": 0}}, "instances")],
+)
+def test_bad_configurations_are_refused_before_anything_is_written(config, word, tmp_path):
+    with pytest.raises(InputError, match=word):
+        check_insegan(tmp_path / "m", config, resume=False)
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_template_is_learned_from_unlabelled_images():
+    pictures = scenes(16).flatten(1)
+    losses = []
+
+    def look(turn, shape, batch, poses):
+        with torch.no_grad():
+            losses.append(mismatch(draw(shape, poses, CAMERA).image, batch).mean().item())
+
+    config = TemplateConfig(resolution=20, rounds=2, images=8, rotations=60, steps=12, batch=8, trial_images=4)
+    shape = learn_template(pictures, CAMERA, SIZE, 2, config, 0, lambda items, name: items, look)
+    inside = shape.voxels()[shape.grid[0, 0] > 0]
+    size = (inside.amax(0) - inside.amin(0)).sort().values * 1e3
+    assert losses[-1] < 0.06 < mismatch(torch.full_like(pictures, -1.0), pictures).mean()
+    # Millimetres, to about a voxel. From above a lying cigar of 50 × 18 and a disc on its edge look alike.
+    assert 38 < size[2] < 58 and 10 < size[0] < 25
