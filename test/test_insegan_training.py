@@ -117,3 +117,12 @@ def test_the_template_is_learned_from_unlabelled_images():
     assert losses[-1] < 0.06 < mismatch(torch.full_like(pictures, -1.0), pictures).mean()
     # Millimetres, to about a voxel. From above a lying cigar of 50 × 18 and a disc on its edge look alike.
     assert 38 < size[2] < 58 and 10 < size[0] < 25
+
+
+def test_the_benchmark_compares_two_ways_to_the_same_images():
+    from instseg_ros.benchmarks import Options
+    from instseg_ros.benchmarks.insegan import run
+
+    result = run(Options(frames=1, device="cpu"))
+    assert result["difference"] < 1e-5 and result["batch"] == 1
+    assert result["speedup"] == pytest.approx(result["per_sample_s"] / result["once_s"], rel=0.02)
