@@ -6,7 +6,8 @@ scene_gt_info.json, depth/, rgb/ (or gray/), mask/ (amodal), mask_visib/ (visibl
 Our own sets carry some more, which other readers ignore: ``layers/`` (8-bit, four channels: the instance that is first …
 fourth from the front at each pixel, 1…N, 0 = none; the first channel is the visible label; where parts lie deeper than that,
 ``NNNNNN_1.png`` has the fifth to the eighth, and so on), ``depth_order`` in
-scene_gt_info.json, ``surface_centroid``, ``surface_covariance``, ``name`` and ``chiral`` in models_info.json.
+scene_gt_info.json, ``surface_centroid``, ``surface_covariance``, ``name`` and ``chiral`` in models_info.json (which has
+BOP's own ``symmetries_discrete`` and ``symmetries_continuous`` too, where a part has any).
 """
 
 from __future__ import annotations

@@ -78,12 +78,12 @@ def test_flat_things_without_planes_are_empty() -> None:
     assert len(plane_residuals([np.full(SHAPE, np.nan, np.float32), np.ones((20, 20), np.float32)], CONSTANT).z) == 0
 
 
-@pytest.mark.parametrize("constant", [678.4, 1043.05])
-def test_steps_of_disparity_are_found(constant: float) -> None:
+def test_steps_of_disparity_are_found() -> None:
+    constant = 1043.05
     wide = np.random.default_rng(0).uniform(constant / 1.6, constant / 0.5, SHAPE)  # steps of ranges between 0.5 and 1.6 m
     measured = np.rint(constant / np.rint(wide) / 1e-3) * 1e-3
     assert disparity_constant([measured.astype(np.float32)], 1e-3) == pytest.approx(constant, rel=2e-4)
-    assert disparity_constant([(constant / wide).astype(np.float32)], 1e-4) is None
+    assert disparity_constant([(constant / wide).astype(np.float32)], 1e-3) is None  # every value occurs
 
 
 def test_holes_next_to_and_away_from_edges() -> None:

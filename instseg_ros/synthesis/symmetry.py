@@ -122,8 +122,9 @@ class _Surface:
 def _of_an_axis(surface: _Surface, axis: np.ndarray, across: np.ndarray) -> Symmetries:
     """A part with two equal moments: turns about ``axis``, and flips about axes normal to it."""
     order = _order(surface, axis)
-    flip = _flip(surface, axis, across, 1 if order is None else order)
-    return about(axis, order, flip)
+    if order is None:  # then one axis across is as good as another
+        return about(axis, None, across if surface.same(turn(across, 2)) else None)
+    return about(axis, order, _flip(surface, axis, across, order))
 
 
 def _order(surface: _Surface, axis: np.ndarray) -> int | None:
