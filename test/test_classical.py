@@ -19,7 +19,7 @@ from instseg_ros.methods.classical.segmenter import ALGORITHMS, ClassicalSegment
 
 K = np.array([[300.0, 0, 99.5], [0, 300.0, 79.5], [0, 0, 1]])
 SHAPE = (160, 200)
-NEEDS = {"kmeans": "sklearn", "spectral": "sklearn", "grabcut": "sklearn", "graphcut": "skimage", "ncut": "skimage", "felzenszwalb": "skimage"}
+NEEDS = {name: "sklearn" for name in ("kmeans", "spectral", "grabcut")} | {name: "skimage" for name in ("graphcut", "ncut", "felzenszwalb")}
 
 
 def domes(centres=((40, 40), (40, 110), (110, 60), (110, 150)), radius=22, seed=0, noise=2e-4):

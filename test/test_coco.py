@@ -19,7 +19,8 @@ from instseg_ros.evaluation.coco import CocoEvaluation, Masks, encode_labels, en
 
 coco_mask = pytest.importorskip("faster_coco_eval", reason="needs the package faster-coco-eval (extra eval)").mask
 SIZES = {"_small": "s", "_medium": "m", "_large": "l"}
-BOP_KEYS = {key: key for key in ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")} | {k + long: k + s for k in ("AP", "AR") for long, s in SIZES.items()}
+BOP_KEYS = {key: key for key in ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")}
+BOP_KEYS |= {score + long: score + short for score in ("AP", "AR") for long, short in SIZES.items()}
 """bop_toolkit's name of a score → ours."""
 STORED = Path(__file__).parent / "data" / "coco_scores.json"
 

@@ -29,14 +29,14 @@ def precision_recall(results: Results) -> Figure:
         axis.set(title=title, xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
         axis.grid(alpha=0.3)
     figure.axes[0].set_ylabel("precision")
-    figure.axes[0].legend(fontsize=8)
+    _legend(figure)
     return figure
 
 
 def occlusion(results: Results) -> Figure:
     """Average recall by how much of an instance is visible, with 95 % intervals."""
     classes = {"AR_heavy": "heavy\n(< 0.3 visible)", "AR_medium": "medium\n(0.3 to 0.75)", "AR_little": "little\n(≥ 0.75)"}
-    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    figure = Figure(figsize=(8.5, 3.4), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(results)
     for i, ((name, result), color) in enumerate(zip(results.items(), _colors())):
@@ -49,7 +49,7 @@ def occlusion(results: Results) -> Figure:
             axis.errorbar(at, value, [[max(value - low, 0)], [max(high - value, 0)]], color="#333333", capsize=2, linewidth=1)
     axis.set(xticks=range(3), xticklabels=classes.values(), ylabel="average recall", ylim=(0, 1.02), xlim=(-0.5, 2.5))
     axis.grid(axis="y", alpha=0.3)
-    axis.legend(fontsize=8)
+    _legend(figure)
     return figure
 
 
@@ -120,16 +120,16 @@ def latency(results: Results) -> Figure:
 def parts(results: Results) -> Figure:
     """AP of each part."""
     names = sorted({part for result in results.values() for part in result["per_part"]})
-    figure = Figure(figsize=(max(7, 0.5 * len(names) * max(len(results), 2)), 3.2), layout="constrained")
+    figure = Figure(figsize=(min(max(7, 0.25 * len(names) * len(results)), 11), 3.4), layout="constrained")
     axis = figure.subplots()
     width = 0.8 / len(results)
     for i, ((name, result), color) in enumerate(zip(results.items(), _colors())):
         values = [(result["per_part"].get(part) or {}).get("AP") for part in names]
         at = np.arange(len(names)) + (i - (len(results) - 1) / 2) * width
         axis.bar(at, [value or 0 for value in values], 0.92 * width, color=color, label=name)
-    axis.set(xticks=range(len(names)), xticklabels=names, ylabel="AP", ylim=(0, 1.02))
+    axis.set(xticks=range(len(names)), xticklabels=names, ylabel="AP", ylim=(0, 1.02), xlim=(-0.5, len(names) - 0.5))
     axis.grid(axis="y", alpha=0.3)
-    axis.legend(fontsize=8)
+    _legend(figure)
     return figure
 
 
@@ -146,6 +146,12 @@ FIGURES: dict[str, tuple[str, Callable[[Results], Figure]]] = {
 
 def _colors():
     return (COLORS[i % len(COLORS)] for i in range(10_000))
+
+
+def _legend(figure: Figure) -> None:
+    """One line of names above the panels: inside it would cover bars and curves."""
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=min(max(len(names), 1), 8), fontsize=8, frameon=False)
 
 
 def _labels(axis) -> list[str]:

@@ -11,7 +11,7 @@ import cv2
 
 from ..errors import InputError
 from ..files import read_json, write_atomic
-from .table import best_text, cell, label, used_columns
+from .table import Column, best_text, cell, label, used_columns
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1250px; padding: 0 1rem; color: #1b1b1b; background: #fff }
@@ -64,8 +64,7 @@ def write_report(results: dict[str, dict], out: str | Path, title: str = "Instan
             _evidence(results),
             "<h2>All parts together</h2>",
             _table(results),
-            "<p class='note'>Best in bold; 95 % intervals below (bootstrap over images). AP, AR: COCO, IoU 0.50 to 0.95. heavy, medium, "
-            "little: AR by occlusion. mIoU: one-to-one; best: each true instance takes its best match. mm: median centroid error.</p>",
+            _legend(results),
             _hard(results),
             *sections,
             _per_part(results),
@@ -88,6 +87,15 @@ def _evidence(results: dict[str, dict]) -> str:
     if len(seen) > 1:
         text += "<p class='warning'>The methods were not evaluated on the same images: do not compare them.</p>"
     return text
+
+
+def _legend(results: dict[str, dict]) -> str:
+    intervals = "; 95 % intervals below (bootstrap over images)" if any(row["interval"] for row in results.values()) else ""
+    return (
+        f"<p class='note'>Best in bold{intervals}. AP, AR: COCO, IoU 0.50 to 0.95. heavy, medium, little: AR by occlusion. "
+        "mIoU: one-to-one; best: each true instance takes its best match. order: of covering pairs, those ranked right. count: "
+        "images with the right number. mm: median centroid error.</p>"
+    )
 
 
 def _table(rows: dict[str, dict]) -> str:
@@ -131,7 +139,20 @@ def _per_part(results: dict[str, dict]) -> str:
         size = next(iter(rows.values()))
         summary = f"{escape(part)}: {size['images']} images, {size['instances']} instances"
         tables.append(f"<details><summary>{summary}</summary>{_table(rows)}</details>")
-    return "<h2>Tables of the parts</h2>" + "".join(tables)
+    return f"<h2>Tables of the parts</h2>{_overlap_by_part(results, names)}{''.join(tables)}"
+
+
+def _overlap_by_part(results: dict[str, dict], names: list[str]) -> str:
+    columns = [Column(name, ("per_part", name), "mIoU", ".2f") for name in names]
+    cells = zip(*(column.cells(list(results.values())) for column in columns))
+    labels = [escape(label(name, row)) for name, row in results.items()]
+    rows = [f"<tr><td>{name}</td>{''.join(map(_bold_cell, line))}</tr>" for name, line in zip(labels, cells)]
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    return f"<table><tr><th>mIoU, one-to-one</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _bold_cell(markdown: str) -> str:
+    return f"<td><b>{markdown[2:-2]}</b></td>" if markdown.startswith("**") else f"<td>{markdown}</td>"
 
 
 def _sheets(results: dict[str, dict]) -> str:
@@ -154,12 +175,19 @@ def _sheets(results: dict[str, dict]) -> str:
 
 def _rules(results: dict[str, dict]) -> str:
     rules = next(iter(results.values())).get("protocol") or {}
-    items = "".join(f"<li>{escape(str(key))}: {escape(str(value))}</li>" for key, value in rules.items())
+    items = "".join(f"<li>{escape(str(key))}: {escape(_rule(value))}</li>" for key, value in rules.items())
     for name, result in results.items():
         if result.get("given"):
             given = ", ".join(f"{key}: {value}" for key, value in result["given"].items())
             items += f"<li>told to {escape(name)}: {escape(given)}</li>"
     return f"<h2>Rules</h2><ul class='note'>{items}</ul>"
+
+
+def _rule(value: object) -> str:
+    """A rule's value in words: ``{"heavy": [0, 0.3], …}`` → ``heavy 0 to 0.3, …``."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_rule(item)}" for name, item in value.items())
+    return " to ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _image(data: bytes, kind: str, text: str) -> str:
