@@ -18,8 +18,8 @@ ALIKE = 0.01
 parts, what a depth camera resolves at 0.6 m)."""
 MOST_TURNS = 36
 """Highest order of an axis; a part with more equal teeth counts as round where they are shallow, as not symmetric otherwise."""
-MOST_AXES = 200
-"""Candidates for axes of a part with the moments of a ball."""
+MOST_AXES, APART = 60, np.radians(8)
+"""Candidates for axes of a part with the moments of a ball: so many where it reaches farthest, so many where least."""
 ODD_ANGLES = 2 * np.pi * np.array([0.0809, 0.1306, 0.2113, 0.3422, 0.4287])
 """No multiples of a small fraction of a turn: after all of these only a surface of revolution looks the same."""
 
@@ -151,24 +151,28 @@ def _flip(surface: _Surface, axis: np.ndarray, across: np.ndarray, order: int) -
 
 
 def _of_a_ball(surface: _Surface) -> Symmetries:
-    """A part with three equal moments (cube, ball): axes go through corners, middles of edges and faces of its hull."""
-    hull = ConvexHull(surface.vertices)
-    corners = surface.vertices[hull.simplices]
-    edges = (corners + np.roll(corners, 1, axis=1)).reshape(-1, 3)
-    rough = np.concatenate([hull.equations[:, :3], surface.vertices[hull.vertices], edges])
-    axes = _different(rough / np.linalg.norm(rough, axis=1, keepdims=True))
+    """A part with three equal moments (cube, ball). Axes are looked for where its hull is farthest and nearest: corners and
+    faces of a cube, rounded or not; half turns about the edges follow from these. Rounder bodies may have some not found."""
     if all(surface.same(turn(axis, 2 * np.pi / angle)) for axis in np.eye(3) for angle in ODD_ANGLES):
         return Symmetries(axes=np.eye(3))
+    hull = ConvexHull(surface.vertices)
+    corners = surface.vertices[hull.simplices]
+    edges = (corners + np.roll(corners, 1, axis=1)).reshape(-1, 3) / 2
+    faces = -hull.equations[:, :3] * hull.equations[:, 3:]
+    points = np.concatenate([faces, surface.vertices[hull.vertices], edges])
+    reach = np.linalg.norm(points, axis=1)
+    axes = np.concatenate([_spread(points[np.argsort(way * reach)]) for way in (-1, 1)])
     found = [turn(axis, n) for axis in axes for n in (2, 3, 4, 5) if surface.same(turn(axis, n))]
     return Symmetries(_group(found))
 
 
-def _different(axes: np.ndarray) -> np.ndarray:
-    """Directions that differ by more than a degree, signs apart; ``MOST_AXES`` of them at most."""
+def _spread(points: np.ndarray) -> np.ndarray:
+    """Directions of the first points that lie ``APART`` from all before them, signs apart; ``MOST_AXES`` of them at most."""
+    axes = points / np.linalg.norm(points, axis=1, keepdims=True)
     kept = np.zeros((0, 3))
-    for axis in axes:
-        if len(kept) < MOST_AXES and (np.abs(kept @ axis) < np.cos(np.radians(1.0))).all():
-            kept = np.concatenate([kept, axis[None]])
+    while len(axes) and len(kept) < MOST_AXES:
+        kept = np.concatenate([kept, axes[:1]])
+        axes = axes[np.abs(axes @ axes[0]) < np.cos(APART)]
     return kept
 
 
