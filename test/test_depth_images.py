@@ -236,6 +236,41 @@ def test_the_floors_plane_stands_in_where_it_is_never_seen():
     assert np.abs(error).max() < 0.004
 
 
+def test_a_rim_that_flickers_is_no_part():
+    """Stereo moves the outline of a rim of two pixels from frame to frame: a third of them shows the table behind it there."""
+    rng, images = np.random.default_rng(0), []
+    for i in range(100):
+        depth = pile(i, boxes=4)[0]
+        depth[:RIM], depth[-RIM:], depth[:, :RIM], depth[:, -RIM:] = 0.65, 0.65, 0.65, 0.65
+        for line in (np.s_[RIM - 2 : RIM], np.s_[-RIM : 2 - RIM]):
+            for view in (depth[line], depth[:, line]):
+                view[rng.random(view.shape) < 0.65] = 0.5
+        images.append(Frame(depth, K))
+    n = fit_normalisation(images, Region(), 42)
+    outside = np.ones(SHAPE, bool)
+    outside[RIM:-RIM, RIM:-RIM] = False
+    assert max((n.foreground(f) & outside).sum() for f in images[:20]) == 0
+    assert np.mean([n.foreground(f).sum() / pile(i, boxes=4)[1].sum() for i, f in enumerate(images)]) > 0.93
+
+
+def test_flat_parts_that_cover_most_of_the_floor_are_no_floor():
+    """Plates of one height cover three quarters of the bin in one layer, so every pixel shows them most of the time."""
+    plates, images = [], []
+    for i in range(120):
+        rng = np.random.default_rng([9, i])
+        floor, part = empty_bin(), np.zeros(SHAPE, bool)
+        for top in range(RIM, SHAPE[0] - RIM - 9, 10):
+            for left in range(RIM, SHAPE[1] - RIM - 9, 10):
+                if rng.random() < 0.8:
+                    part[top + (i % 2) : top + 9, left : left + 9 + (i % 2)] = True
+        images.append(Frame(np.where(part, floor - np.float32(0.008), floor), K))
+        plates.append(part)
+    n = fit_normalisation(images, Region(width=96, height=72), 42)
+    assert np.mean([inside(part).mean() for part in plates]) > 0.6
+    for f, part in zip(images[:10], plates):
+        assert (n.foreground(f) & part).sum() > 0.9 * part.sum()
+
+
 def test_a_far_limit_in_front_of_the_floor_takes_its_place():
     images = [frame(i, noise=0.001, noise_seed=i) for i in range(80)]
     n = fit_normalisation(images, Region(width=96, height=72, far=0.57), 42)

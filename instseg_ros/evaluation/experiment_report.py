@@ -26,7 +26,7 @@ def experiment_table(title: str, cells: Cells) -> str:
     images = sorted({cell["test_images"] for cell in cells})
     seeds = sorted({cell["seed"] for cell in trained})
     told = (
-        f"{title}. mIoU one-to-one (best match in brackets), {' or '.join(map(str, images))} test images a part, "
+        f"{title}. mIoU one-to-one (behind the means: best match), {' or '.join(map(str, images))} test images a part, "
         f"seeds {', '.join(map(str, seeds)) or 'none yet'}."
     )
     return "\n".join([told, "", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"

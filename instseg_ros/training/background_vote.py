@@ -72,3 +72,21 @@ def _farthest(ordered: np.ndarray, support: int, window: float, rank: float) -> 
     chosen = inside.argmax(0) + (rank * (inside.sum(0) - 1)).astype(int)
     level[column] = np.take_along_axis(ordered, chosen[None], 0)[0]
     return level
+
+
+def usual_depth(depth: np.ndarray, window: float, share: float) -> np.ndarray:
+    """For each pixel (h, w) the nearest reading of the tightest group that holds ``share`` of the frames (F, h, w); NaN where
+    that group spans more than ``window`` metres."""
+    frames, h, w = depth.shape
+    count = max(2, round(share * frames))
+    usual = np.full((h, w), np.nan, np.float32)
+    if frames < count:
+        return usual
+    for row in range(h):
+        ordered = np.sort(depth[:, row], axis=0)  # NaN last
+        span = ordered[count - 1 :] - ordered[: frames - count + 1]
+        span = np.where(np.isnan(span), np.inf, span)
+        first = span.argmin(0)[None]
+        tight = np.take_along_axis(span, first, 0)[0] <= window
+        usual[row] = np.where(tight, np.take_along_axis(ordered, first, 0)[0], np.nan)
+    return usual

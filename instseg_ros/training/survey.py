@@ -19,13 +19,15 @@ from ..methods.classical.foreground import fit_floor
 from ..methods.insegan.background import UNIT, nearest_background
 from ..methods.insegan.normalisation import Normalisation
 from ..region import Region
-from .background_vote import background_noise, first_spread, vote_background
+from .background_vote import background_noise, first_spread, usual_depth, vote_background
 
 FRAMES = 256
 """Frames that are enough to see the floor everywhere."""
 SIDE = 320  # pixels: larger frames are thinned out to this
 CELLS = 128  # along a side of the stored background
 LEAST_MARGIN, MOST_MARGIN = 0.002, 0.02  # metres
+STEEP = 1.5  # fall of a wall, as the camera sees it, over its width
+EDGE_SHARE = 0.4  # of the frames that show a rim or wall as it usually looks
 ACTIVE = 0.01  # share of the frames with something in front of the background, for a pixel to belong to the bin's inside
 
 
@@ -61,6 +63,7 @@ def fit_normalisation(frames: Iterable[Frame], region: Region, size: int) -> Nor
     margin = float(np.clip(4 * background_noise(stack.depth, background, margin), LEAST_MARGIN, MOST_MARGIN))
     background, share = vote_background(stack.depth, margin)
     _check_still(stack.depth, background, share, margin)
+    background = _add_edges(background, usual_depth(stack.depth, 2 * margin, EDGE_SHARE), stack.K, margin)
     active = _active(stack.depth, background, margin)
     near, far = _range(stack.depth, background, active, margin)
     # Again without what is nearer than the parts: an arm comes in over the rim.
@@ -99,6 +102,26 @@ def _thin(frames: Iterable[Frame], region: Region) -> _Stack:
     K = crop_intrinsics(first.K, left, top)
     K[:2] /= step  # picked pixels keep their rays
     return _Stack(depth, K, step, left, top, first.shape[::-1], first.K)
+
+
+def _add_edges(background: np.ndarray, usual: np.ndarray, K: np.ndarray, margin: float) -> np.ndarray:
+    """The background with rims and steep walls as they are usually seen.
+
+    Their outlines flicker, so that some frames show what lies behind them, and that wins the vote for the farthest. What is
+    usually seen in front of it counts instead where it is steep, or thin as no layer of flat parts is.
+    """
+    with np.errstate(invalid="ignore"):
+        front = usual < background - margin
+    filled = np.nan_to_num(background)
+    relief = cv2.dilate(filled, np.ones((3, 3), np.uint8)) - nearest_background(background)
+    steep = front & (relief > STEEP * 2 * filled / K[0, 0])
+    flat = (front & ~steep).view(np.uint8)
+    count, regions = cv2.connectedComponents(flat)
+    area = np.bincount(regions.ravel(), minlength=count)
+    wide = np.bincount(regions[cv2.morphologyEx(flat, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)) > 0], minlength=count)
+    thin = wide < 0.1 * area
+    thin[0] = False
+    return np.where(steep | thin[regions], usual, background)
 
 
 def _active(depth: np.ndarray, background: np.ndarray, margin: float) -> np.ndarray:
