@@ -19,6 +19,7 @@ from instseg_ros.geometry import crop_intrinsics, deproject, project, scale_intr
 from instseg_ros.methods.insegan.normalisation import Normalisation
 from instseg_ros.region import Region
 from instseg_ros.training.depth_images import DepthImages
+from instseg_ros.training.depth_picture import depth_picture
 from instseg_ros.training.survey import fit_normalisation
 
 SIDE = 84
@@ -362,6 +363,17 @@ def test_a_second_call_reads_the_images_and_gives_the_same(tmp_path, monkeypatch
         cached = DepthImages.from_bag(bag, None, tmp_path / "a", least=10)
     np.testing.assert_array_equal(first.images, cached.images)
     assert len(DepthImages.from_bag(bag, None, tmp_path / "a", size=32, least=10).images[0]) == 32
+
+
+def test_the_picture_shows_the_empty_bin_and_the_images(tmp_path):
+    bag = write_bag(tmp_path / "bag", recording(30, 1))
+    images = DepthImages.from_bag(bag, None, tmp_path / "images", roi=(0, 0, 96, 72), least=10, size=32)
+    sheet = depth_picture(images)
+    assert sheet.shape == (4 * 164 - 4, 6 * 164 - 4) and sheet.dtype == np.uint8
+    first, second = sheet[:160, :160], sheet[:160, 164:324]
+    # 96 x 72 in a square: floor in the middle, brighter walls around it, nothing above and below.
+    assert first[80, 80] < first[80, 4] and first[4, 80] == 0
+    np.testing.assert_array_equal(second[2::5, 2::5], (255 * (images.images[0] + 1) / 2).astype(np.uint8))
 
 
 def test_validation_images_keep_the_normalisation_of_the_training(tmp_path):

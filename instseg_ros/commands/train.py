@@ -79,11 +79,13 @@ def _fit_insegan(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, 
     size = check_insegan(args.out, config, resume=args.resume)  # before minutes go into reading depth
     try:
         images, validation = _depth_images(args, size)
+        _show(images, args.out / "run" / "images.png")
         metrics = fit_insegan(
             images, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps, validation=validation
         )
     except InputError:
         if not args.resume:
+            (args.out / "run" / "images.png").unlink(missing_ok=True)
             for name in IMAGES:
                 remove_empty(args.out / "run" / name)
         raise
@@ -113,6 +115,23 @@ def _depth_images(args: argparse.Namespace, size: int) -> tuple[DepthImages, Dep
             return images, None
         same = {"normalisation": images.normalisation, "least": 1, "progress": bars}
         return images, DepthImages.from_bop(args.data, "val", validation, **same)
+
+
+def _show(images: DepthImages, file: Path) -> None:
+    """Tell what was found in the depth before hours go into learning from it."""
+    import cv2
+
+    from ..files import write_atomic
+    from ..training.depth_picture import depth_picture
+
+    n, s = images.normalisation, images.summary
+    left_out = "".join(f", {s[key]} {key}" for key in ("duplicates", "empty", "intruded", "invalid") if s[key])
+    x, y, side = n.roi
+    print(
+        f"{s['source']}: {s['distinct']} distinct frames of {s['frames']}{left_out}; parts lie within {side} x {side} pixels at ({x}, {y}), "
+        f"{n.near:.3f} to {n.far:.3f} m, from {1e3 * n.margin:.1f} mm above the bin; see {file}"
+    )
+    write_atomic(file, lambda temporary: cv2.imwrite(str(temporary), depth_picture(images)))
 
 
 def _instances(text: str, *, fixed: bool) -> int:
