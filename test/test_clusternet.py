@@ -8,11 +8,12 @@ import torch
 
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
-from instseg_ros.geometry import deproject, label_moments, sqrt_covariance
+from instseg_ros.geometry import QUARTER_TURN, deproject, label_moments, sqrt_covariance
 from instseg_ros.methods.clusternet.inputs import fill_depth, network_inputs
 from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction
 from instseg_ros.methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds, fold_batch_norm
-from instseg_ros.training.augment import MIRROR, QUARTER_TURN, Sample, crop, drop_patches, mirror, turn
+from instseg_ros.methods.clusternet.turns import mean_over_turns
+from instseg_ros.training.augment import MIRROR, Sample, crop, drop_patches, mirror, turn
 from instseg_ros.training.clusternet import LossConfig, clusternet_losses, learning_rate_factor, total_loss
 from instseg_ros.training.targets import center_candidates, feature_table, radius_table
 
@@ -315,10 +316,41 @@ def test_colour_model_without_colour_says_so():
         segmenter.segment(Frame(np.ones((64, 64), np.float32), K))
 
 
+@pytest.mark.parametrize(("turns", "sizes"), [(1, [(96, 128)]), (2, [(96, 128)] * 2), (4, [(96, 128), (128, 96)] * 2)])
+def test_turns_of_the_camera_are_undone(turns, sizes):
+    sample = scene()
+    frame = Frame(sample.depth[:90, :122].copy(), sample.K)  # no multiples of 32
+    goal, covariance = np.array([0.01, -0.02, 0.6]), np.array([[4.0, 1, 0.5], [1, 3, 0.2], [0.5, 0.2, 2]]) * 1e-4
+    seen = []
+
+    def predict(view):
+        """A network without error that sees one part, in the axes of the camera as it is rolled."""
+        motion = np.linalg.matrix_power(QUARTER_TURN, len(seen) * 4 // turns)
+        seen.append(view.depth.shape)
+        six = feature_table(np.zeros((1, 3)), (motion @ covariance @ motion.T)[None], moments=True)[0, 3:]
+        votes = motion @ goal - deproject(view.depth, view.K)
+        images = [votes, np.broadcast_to(six, (*view.depth.shape, 6)), view.depth[..., None]]
+        votes, six, depth = (torch.from_numpy(x.astype(np.float32)).permute(2, 0, 1)[None] for x in images)
+        return Prediction(votes, six, depth, depth, depth)
+
+    mean = mean_over_turns(predict, frame, turns)
+    assert seen == sizes
+    centroid = mean.votes[0].permute(1, 2, 0).numpy()[:90, :122] + deproject(frame.depth, frame.K)
+    np.testing.assert_allclose(centroid, np.broadcast_to(goal, centroid.shape), atol=1e-6)
+    six = feature_table(np.zeros((1, 3)), covariance[None], moments=True)[0, 3:]
+    np.testing.assert_allclose(mean.moments[0, :, 7, 9].numpy(), six, atol=1e-7)
+    np.testing.assert_array_equal(mean.mask[0, 0, :90, :122].numpy(), frame.depth)
+
+
 @pytest.mark.parametrize("window", [0, 2, 13, 3.5])
 def test_majority_window_is_odd_and_small(window):
     with pytest.raises(InputError, match="odd number from 1 to 11"):
         Thresholds(majority=window)
+
+
+def test_turns_are_one_two_or_four():
+    with pytest.raises(InputError, match="1, 2 or 4, got 3"):
+        Thresholds(turns=3)
 
 
 def test_thresholds_refuse_unknown_keys():

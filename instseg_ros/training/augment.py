@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from ..geometry import crop_intrinsics
+from ..geometry import QUARTER_TURN, crop_intrinsics, turn_intrinsics
 
-QUARTER_TURN = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-"""Motion of camera points when the image is turned a quarter counter-clockwise (np.rot90)."""
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 
@@ -61,9 +59,7 @@ def crop(sample: Sample, size: int, rng: np.random.Generator) -> Sample:
 def turn(sample: Sample, quarters: int) -> Sample:
     """Roll the camera by ``quarters`` · 90° (counter-clockwise in the image): exact, nothing is resampled."""
     for _ in range(quarters % 4):
-        K, width = sample.K, sample.labels.shape[1]
-        turned = np.array([[K[1, 1], 0, K[1, 2]], [0, K[0, 0], width - 1 - K[0, 2]], [0, 0, 1]])
-        sample = _moved(sample, np.rot90, turned, QUARTER_TURN)
+        sample = _moved(sample, np.rot90, turn_intrinsics(sample.K, sample.labels.shape[1]), QUARTER_TURN)
     return sample
 
 
