@@ -119,3 +119,26 @@ def test_bad_requests_are_one_line(tiny, tmp_path, change, message, capsys):
     assert main(["experiment", "insegan-data", "--out", str(tmp_path / "out"), *tiny, *change]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and message in lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_benchmark_is_made_and_one_training_run_of_it(tiny, tmp_path, monkeypatch):
+    """Without --data: images of the standard set (here a small one) are made in the cache, the hard ones found."""
+    pytest.importorskip("mujoco")
+    from dataclasses import replace
+
+    from instseg_ros.synthesis import benchmark
+
+    read = benchmark.read_benchmark
+    small = {"train": 24, "val": 1, "test": 4}
+    monkeypatch.setattr(benchmark, "read_benchmark", lambda name: replace(read(name), counts=small))
+    monkeypatch.setenv("INSTSEG_CACHE", str(tmp_path / "cache"))
+    out, at = tmp_path / "out", tiny.index("--data")
+    command = ["experiment", "insegan-instances", "--out", str(out), *tiny[:at], *tiny[at + 2 :], "--parts", "nut"]
+    assert main(command) == 0
+    cells = json.loads((out / "insegan-instances.json").read_text())["cells"]
+    assert [c["variant"] for c in cells] == [experiments.KMEANS, *map(str, range(1, 8))]
+    assert all(c["hard"] is not None and c["test_images"] == 4 for c in cells)
+    networks = [yaml.safe_load((out / "nut" / str(n) / "seed0" / "model.yaml").read_text())["network"] for n in range(1, 8)]
+    assert [network["instances"] for network in networks] == list(range(1, 8))
