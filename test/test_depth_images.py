@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from depth_scenes import RIM, SHAPE, K, empty_bin, frame, pile, write_bag, write_bop
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instseg_ros.cli import main
@@ -37,6 +37,7 @@ def known(size: int = 42, **changes: object) -> Normalisation:
 # values and pixels
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 1.0), st.floats(0.02, 1.0), st.floats(0, 1))
 def test_metres_to_value_and_back(near, height, share):
     n = known(near=near, far=near + height)
@@ -52,6 +53,7 @@ def test_near_is_bright_and_what_lies_outside_is_clipped():
     assert np.isnan(n.from_metres(np.array([np.nan]))).all()
 
 
+@settings(deadline=None)
 @given(
     st.integers(-50, 50), st.integers(-50, 50), st.integers(20, 200), st.integers(8, 224),
     st.floats(0.3, 3), st.floats(-20, 20), st.floats(-30, 120), st.floats(-30, 120),
