@@ -238,6 +238,13 @@ def test_augmentation_keeps_depth_labels_and_moments_consistent(change):
     np.testing.assert_allclose(covariance[whole], moved.covariance[whole], atol=1e-9)
 
 
+def test_windows_are_around_parts_or_anywhere():
+    before, rng = scene(), np.random.default_rng(0)
+    around = [crop(before, 16, rng).labels.any() for _ in range(40)]
+    anywhere = [crop(before, 16, rng, anywhere=1.0).labels.any() for _ in range(40)]
+    assert np.mean(around) > 0.95 > 0.8 > np.mean(anywhere) > 0.2
+
+
 def test_four_turns_are_the_identity_and_a_turn_keeps_handedness():
     before, after = scene(), turn(scene(), 4)
     np.testing.assert_array_equal(before.labels, after.labels)

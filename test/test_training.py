@@ -81,8 +81,8 @@ def test_training_starts_from_a_model_and_says_how_much_of_it_fits(bins, tmp_pat
     command = ["train", "clusternet", "--data", str(bins), "--steps", "1"]
     assert main([*command, "--out", str(first), "--config", config_file(tmp_path)]) == 0
     # A head of other width and no learning: what fits must come out as it went in.
-    still = {"network": {"feature_stride": 1, "decoder": [8, 8, 4, 6]}, "optimizer": {"learning_rate": 0.0}, "trainer": {"init": str(first), "ema": 0.0}}
-    assert main([*command, "--out", str(second), "--config", config_file(tmp_path, still)]) == 0
+    still = {"network": {"feature_stride": 1, "decoder": [8, 8, 4, 6]}, "optimizer": {"learning_rate": 0.0}, "trainer": {"ema": 0.0}}
+    assert main([*command, "--out", str(second), "--config", config_file(tmp_path, still), "--init", str(first)]) == 0
     assert "starting from" in capsys.readouterr().out
     before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     assert torch.equal(before["decode4.0.weight"], after["decode4.0.weight"])
@@ -136,6 +136,7 @@ def test_batches_number_parts_through(bins, tmp_path):
         ({"network": {"inputs": ["thermal"]}}, "thermal"),
         ({"network": {"wdth": 3}}, "wdth"),
         ({"data": {"crop": 100}}, "100"),
+        ({"data": {"anywhere": 1.5}}, "1.5"),
         ({"data": {"flips": True}}, "chiral"),
         ({"trainer": {"batch_size": "many"}}, "many"),
         ({"optimiser": {}}, "optimiser"),

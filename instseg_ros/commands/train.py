@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="model directory to write")
     defaults = ", ".join(f"{method}: {name}" for method, name in DEFAULT_CONFIG.items())
     parser.add_argument("--config", metavar="FILE", help=f"YAML, or the name of a shipped one (default {defaults})")
+    parser.add_argument("--init", metavar="DIR", help="clusternet: start from this model (directory or shipped name), not from random weights")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT/run")
     parser.add_argument("--steps", metavar="N", type=int, help="stop after N optimiser steps in all")
     unlabelled = parser.add_argument_group("insegan")
@@ -60,10 +61,14 @@ def _fit_clusternet(args: argparse.Namespace, config: dict[str, Any]) -> dict[st
         raise InputError("clusternet learns from labels: give --data DIR, a BOP dataset")
     from ..training.fit import fit_clusternet
 
+    if args.init is not None:
+        config["trainer"] = {**config.get("trainer", {}), "init": args.init}
     return fit_clusternet(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
 
 
 def _fit_insegan(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    if args.init is not None:
+        raise InputError("--init is for clusternet: insegan learns each part anew, leave it out")
     if (args.data is None) == (args.bag is None):
         raise InputError("insegan learns from either a bag or a dataset: give --bag FILE or --data DIR")
     if args.data is not None and (args.topic or args.info):

@@ -25,14 +25,17 @@ class Sample:
     covariance: np.ndarray
 
 
-def crop(sample: Sample, size: int, rng: np.random.Generator) -> Sample:
+def crop(sample: Sample, size: int, rng: np.random.Generator, *, anywhere: float = 0.0) -> Sample:
     """Random ``size`` × ``size`` window that shows parts: its centre is a random part pixel, jittered by a quarter window.
 
     Images smaller than the window are padded with "no reading".
+
+    Args:
+        anywhere: chance of a window anywhere in the image instead: far from the bin there are no parts, which must be seen, too.
     """
     height, width = sample.labels.shape
     rows, columns = np.nonzero(sample.labels[::4, ::4])
-    if rows.size:
+    if rows.size and not (anywhere and rng.random() < anywhere):
         pick = rng.integers(rows.size)
         center = np.array([rows[pick], columns[pick]]) * 4 + rng.integers(-size // 4, size // 4 + 1, 2)
     else:

@@ -27,7 +27,7 @@ class DataConfig:
     """How views become training samples.
 
     Attributes:
-        crop: window side in pixels, a multiple of 32.
+        crop: window side in pixels, a multiple of 32. anywhere: share of windows that may lie anywhere, not around parts.
         noise: add D435-like sensor noise, of another device each time, to the depth (for noise-free sets; off for real ones).
         patches, patch_size: up to so many ellipses of up to so many pixels are erased from the depth.
         turns: roll the camera by random quarter turns.
@@ -38,6 +38,7 @@ class DataConfig:
     """
 
     crop: int = 256
+    anywhere: float = 0.0
     noise: bool = True
     patches: int = 4
     patch_size: int = 24
@@ -50,6 +51,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.crop % 32 or self.crop <= 0:
             raise InputError(f"data.crop must be a positive multiple of 32, got {self.crop}")
+        if not 0 <= self.anywhere <= 1:
+            raise InputError(f"data.anywhere must lie in [0, 1], got {self.anywhere}")
         if not 0 < self.center_fraction <= 1:
             raise InputError(f"data.center_fraction must lie in (0, 1], got {self.center_fraction}")
 
@@ -139,7 +142,7 @@ class ClusterNetCrops(Dataset):
         whole = self.views.sample(i, color="rgb" in self.inputs, min_visible=c.min_visible)
         features = feature_table(whole.centroid, whole.covariance, moments=self.moments)
         radius = radius_table(features, whole.covariance)  # Eq. 2 looks at the whole view, not at the crop
-        sample = crop(whole, c.crop, rng)
+        sample = crop(whole, c.crop, rng, anywhere=c.anywhere)
         if c.noise:
             noisy = add_noise(np.ascontiguousarray(sample.depth), sample.K, rng, SensorParams().jittered(rng))
             sample = Sample(noisy, sample.K, sample.color, sample.labels, sample.centroid, sample.covariance)
