@@ -91,7 +91,7 @@ def centroid_errors(results: Results) -> Figure:
     axis.set(xlabel="centroid error, mm", ylabel="share of matched instances", xlim=(0, 20), ylim=(0, 1.02))
     axis.grid(alpha=0.3)
     if axis.lines:
-        axis.legend(fontsize=8, loc="lower right")
+        axis.legend(fontsize=8, loc="upper left")
     return figure
 
 

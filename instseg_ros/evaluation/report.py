@@ -17,7 +17,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1250px; padding: 0 1rem; color: #1b1b1b; background: #fff }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd }
 table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto }
-th, td { padding: .25rem .55rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap }
+th, td { padding: .25rem .45rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap }
 th:first-child, td:first-child { text-align: left } td small { color: #777; display: block; font-size: 10px }
 img { max-width: 100%; height: auto } figure { margin: 1rem 0 } figcaption, .note { color: #555; font-size: 13px }
 .warning { background: #fff4d6; padding: .5rem .8rem } details { margin: .6rem 0 }
@@ -114,7 +114,7 @@ def _table(rows: dict[str, dict]) -> str:
                 text += f"<small>{format(low, form)}–{format(high, form)}</small>"
             cells.append(f"<td>{text}</td>")
         cells.append(f"<td>{cell(row['seconds']['median'], '.3f')}</td>")
-        body.append(f"<tr><td>{escape(label(name, row))}</td>{''.join(cells)}</tr>")
+        body.append(f"<tr><td>{_name(label(name, row))}</td>{''.join(cells)}</tr>")
     return f"<table><tr><th></th>{head}<th>s/image</th></tr>{''.join(body)}</table>"
 
 
@@ -145,10 +145,16 @@ def _per_part(results: dict[str, dict]) -> str:
 def _overlap_by_part(results: dict[str, dict], names: list[str]) -> str:
     columns = [Column(name, ("per_part", name), "mIoU", ".2f") for name in names]
     cells = zip(*(column.cells(list(results.values())) for column in columns))
-    labels = [escape(label(name, row)) for name, row in results.items()]
+    labels = [_name(label(name, row)) for name, row in results.items()]
     rows = [f"<tr><td>{name}</td>{''.join(map(_bold_cell, line))}</tr>" for name, line in zip(labels, cells)]
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     return f"<table><tr><th>mIoU, one-to-one</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _name(text: str) -> str:
+    """A method's name; what stands in brackets behind it goes below in small, so that the table stays narrow."""
+    name, bracket, rest = text.partition(" (")
+    return escape(name) + (f"<small>({escape(rest)}</small>" if bracket else "")
 
 
 def _bold_cell(markdown: str) -> str:
