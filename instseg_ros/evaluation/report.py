@@ -152,9 +152,9 @@ def _overlap_by_part(results: dict[str, dict], names: list[str]) -> str:
 
 
 def _name(text: str) -> str:
-    """A method's name; what stands in brackets behind it goes below in small, so that the table stays narrow."""
-    name, bracket, rest = text.partition(" (")
-    return escape(name) + (f"<small>({escape(rest)}</small>" if bracket else "")
+    """A method's name; what it was told stands below in small, so that the table stays narrow."""
+    name, _, told = text.rpartition(" (")
+    return f"{escape(name)}<small>({escape(told)}</small>" if told.endswith(" given)") else escape(text)
 
 
 def _bold_cell(markdown: str) -> str:
