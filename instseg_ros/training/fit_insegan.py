@@ -29,7 +29,7 @@ from .config import TrainerConfig, build
 from .insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule
 from .insegan_explicit import ExplicitModule, PoseLossConfig, PoseOptimizerConfig
 from .insegan_pool import PoolConfig, find_template_and_poses
-from .insegan_selection import choose_cut, unexplained
+from .insegan_selection import choose_cut, choose_least, unexplained
 from .insegan_template import TemplateConfig
 
 if TYPE_CHECKING:
@@ -115,7 +115,11 @@ def fit_insegan(
         network = _fit_gan(images, validation, out, run, seed, limit_steps)
         thresholds = replace(run.thresholds, cut=choose_cut(network, _sample(validation or images, run.trainer.validation_images)))
     segmenter = InSeGANSegmenter(network, images.normalisation, thresholds, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    metrics = unexplained(segmenter, _sample(validation or images, run.trainer.validation_images))
+    held_out = _sample(validation or images, run.trainer.validation_images)
+    if isinstance(network, ExplicitNetwork):
+        thresholds = replace(thresholds, least=choose_least(segmenter, held_out, run.network.instances))
+        segmenter.thresholds = thresholds
+    metrics = unexplained(segmenter, held_out)
     write_insegan(out, network.cpu(), images, thresholds, run, seed=seed, metrics=metrics)
     return metrics
 

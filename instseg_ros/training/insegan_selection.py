@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +41,21 @@ def best_cut(singles: Tensor, images: Tensor) -> tuple[float, float]:
 def choose_cut(network: GanNetwork, images: Tensor) -> float:
     """``best_cut`` of a network on images (V, S, S)."""
     return round(best_cut(network.generator.singles(network.encoder(images[:, None])[0]), images)[0], 3)
+
+
+LEAST = (0.06, 0.1, 0.15, 0.2, 0.25)
+
+
+def choose_least(segmenter: InSeGANSegmenter, images: Tensor, instances: int) -> float:
+    """``Thresholds.least`` at which the mean number of parts found in images (V, S, S) is nearest to what the user said."""
+    given = segmenter.thresholds
+    off = {}
+    for least in LEAST:
+        segmenter.thresholds = replace(given, least=least)
+        found = [len(segmenter.singles_of(image).depth) for image in images]
+        off[least] = abs(sum(found) / max(len(found), 1) - instances)
+    segmenter.thresholds = given
+    return min(off, key=off.get)
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ class Thresholds:
     search: bool = False
     probability: float = 0.1
     candidates: int = 3
-    least: float = 0.06
+    least: float = 0.15
     most: int = 30
     cut: float = -0.9
     median: int = 0
