@@ -60,22 +60,21 @@ def network_inputs(
     sample = depth[::4, ::4]
     sample = sample[np.isfinite(sample)]
     middle = np.float32(np.median(sample)) if sample.size else np.float32(0)
+    move = np.zeros(3, np.float32) if shift is None else shift.astype(np.float32)
     images = {}
     for name in names:
         if name == "rgb":
             images[name] = color.astype(np.float32) / 127.5 - 1
             continue
-        image = np.empty((*depth.shape, 4 if name == "xyz" else 3), np.float32)
+        # Plane by plane and merged at the end: several times faster than steps over interleaved channels.
         if name == "xyz":
-            offset = np.array([0, 0, -middle], np.float32) + (0 if shift is None else shift.astype(np.float32))
-            np.add(points, offset, out=image[..., :3])
-            image[..., :3] *= 1 / POSITION_SCALE
+            offset = np.array([0, 0, -middle], np.float32) + move
+            planes = [(points[..., i] + offset[i]) * np.float32(1 / POSITION_SCALE) for i in range(3)]
         else:
             relative = filled - middle
             local = cv2.blur(relative, (CONTRAST_WINDOW, CONTRAST_WINDOW), borderType=cv2.BORDER_REFLECT_101)
-            image[..., 0] = (relative + (0 if shift is None else np.float32(shift[2]))) / POSITION_SCALE
-            image[..., 1] = (relative - local) / CONTRAST_SCALE
-        np.clip(image, -CLIP, CLIP, out=image)
-        image[..., -1] = valid
-        images[name] = image
+            planes = [(relative + move[2]) / np.float32(POSITION_SCALE), (relative - local) / np.float32(CONTRAST_SCALE)]
+        for plane in planes:
+            np.clip(plane, -CLIP, CLIP, out=plane)
+        images[name] = cv2.merge([*planes, valid.astype(np.float32)])
     return images, points

@@ -201,7 +201,9 @@ class ClusterNet(nn.Module):
     def _decode_inputs(self, x2: Tensor, inputs: list[Tensor], size: Sequence[int]) -> Tensor:
         """Features at full resolution: (B, d1, H, W), or (B, d1, H/2, W/2) of folded pixels with ``subpixel``."""
         if self.config.subpixel:
-            return self.decode1(_cat([x2, F.pixel_unshuffle(_cat(inputs), 2)]) if self.config.detail_skips else x2)
+            # Folding loses the memory format, and a concatenation of two formats is slow.
+            folded = [F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last) for x in inputs]
+            return self.decode1(_cat([x2, *folded]) if self.config.detail_skips else x2)
         x1 = _resize(x2, size)
         return self.decode1(_cat([x1, self.squeeze1(_cat(inputs))]) if self.squeeze1 is not None else x1)
 

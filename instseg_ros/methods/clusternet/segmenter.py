@@ -124,12 +124,15 @@ class ClusterNetSegmenter(Segmenter):
     def predict(self, frame: Frame) -> tuple[Prediction, Tensor]:
         """Raw network output at ``feature_stride``, and the points (H, W, 3) m with missing depth filled, on the device."""
         turns = self.thresholds.turns
-        prediction = self._predict(frame) if turns == 1 else mean_over_turns(self._predict, frame, turns)
-        points = deproject(fill_depth(frame.depth)[0], frame.K)
+        if turns == 1:
+            prediction, points = self._predict(frame)
+        else:
+            prediction = mean_over_turns(lambda turned: self._predict(turned)[0], frame, turns)
+            points = deproject(fill_depth(frame.depth)[0], frame.K)
         return prediction, torch.from_numpy(points).to(self.device)
 
-    def _predict(self, frame: Frame) -> Prediction:
-        images, _ = network_inputs(frame.depth, frame.K, frame.color, self.network.config.inputs)
+    def _predict(self, frame: Frame) -> tuple[Prediction, np.ndarray]:
+        images, points = network_inputs(frame.depth, frame.K, frame.color, self.network.config.inputs)
         height, width = frame.shape
         pad = (0, -width % 32, 0, -height % 32)
         tensors = {}
@@ -139,7 +142,7 @@ class ClusterNetSegmenter(Segmenter):
             tensors[name] = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
         with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
             prediction = self.network(tensors, upsample=False)
-        return Prediction(*(None if x is None else x.float() for x in prediction))
+        return Prediction(*(None if x is None else x.float() for x in prediction)), points
 
     @torch.inference_mode()
     def votes(self, prediction: Prediction, points: Tensor) -> Votes:
