@@ -26,7 +26,7 @@ from .shape import pixel_rays
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """Free numbers of the inference; stored as ``thresholds`` in ``model.yaml``. None was chosen on labels.
+    """Free numbers of the inference; stored as ``thresholds`` in ``model.yaml``.
 
     Attributes:
         tolerance: metres between rendered and observed depth within which a pixel may belong to an instance.
