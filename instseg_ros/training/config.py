@@ -77,3 +77,10 @@ def build(kind: type[T], section: str, values: dict[str, Any]) -> T:
         if number and (not isinstance(value, number) or (isinstance(value, bool) and wanted != "bool")):
             raise InputError(f"config {section}.{key} must be {wanted}, got {value!r}")
     return kind(**values)
+
+
+def plain(value: Any) -> Any:
+    """Tuples to lists, so that YAML stays readable by safe_load."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

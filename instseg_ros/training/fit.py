@@ -26,7 +26,7 @@ from ..methods.clusternet.segmenter import Thresholds
 from ..methods.model_directory import ModelDirectory, write_model
 from ..resources import find_model
 from .clusternet import ClusterNetModule, LossConfig, OptimizerConfig
-from .config import SupervisedTrainerConfig, build
+from .config import SupervisedTrainerConfig, build, plain
 from .data import ClusterNetCrops, DataConfig, PackedViews, collate
 
 SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
@@ -87,7 +87,7 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
         "network": asdict(network), "loss": asdict(loss), "data": asdict(samples), "optimizer": asdict(optimizer),
         "trainer": asdict(run), "thresholds": asdict(thresholds), "seed": seed, "version": __version__,
     }  # fmt: skip
-    write_atomic(out / "run" / "config.yaml", lambda file: file.write_text(yaml.safe_dump(_plain(resolved), sort_keys=False)))
+    write_atomic(out / "run" / "config.yaml", lambda file: file.write_text(yaml.safe_dump(plain(resolved), sort_keys=False)))
     crops = ClusterNetCrops(views, network.inputs, network.moments, samples, seed)
     loader = DataLoader(
         crops, run.batch_size, shuffle=True, collate_fn=collate, num_workers=run.workers, drop_last=len(crops) >= run.batch_size,
@@ -150,7 +150,7 @@ def write_clusternet(out: Path, network: torch.nn.Module, thresholds: Thresholds
     config = {
         "method": "clusternet",
         "name": out.name,
-        "network": _plain(asdict(network.config)),
+        "network": plain(asdict(network.config)),
         "input": {"modalities": list(network.config.inputs), "size": "any, padded to multiples of 32", "depth_range": [0.2, 2.0]},
         "thresholds": asdict(thresholds),
         "amodal": False,
@@ -164,10 +164,3 @@ def write_clusternet(out: Path, network: torch.nn.Module, thresholds: Thresholds
         f"({facts['epochs']} epochs, batch {facts['batch_size']}, seed {facts['seed']}).\n\n| Validation metric | Value |\n| --- | --- |\n{rows}\n"
     )
     write_model(out, config=config, weights=network.state_dict(), card=card)
-
-
-def _plain(value: Any) -> Any:
-    """Tuples to lists, so that YAML stays readable by safe_load."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -25,7 +25,7 @@ from ..methods.insegan.refine import Camera
 from ..methods.insegan.segmenter import InSeGANSegmenter, Thresholds
 from ..methods.insegan.shape import pixel_rays
 from ..methods.model_directory import write_model
-from .config import TrainerConfig, build
+from .config import TrainerConfig, build, plain
 from .insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule
 from .insegan_explicit import ExplicitModule, PoseLossConfig, PoseOptimizerConfig
 from .insegan_pool import PoolConfig, find_template_and_poses
@@ -108,7 +108,7 @@ def fit_insegan(
     run = RunConfig.read(config)
     pl.seed_everything(seed, workers=True, verbose=False)
     resolved = {**{name: asdict(getattr(run, name)) for name in SECTIONS}, "seed": seed, "version": __version__}
-    write_atomic(out / "run" / "config.yaml", lambda file: file.write_text(yaml.safe_dump(_plain(resolved), sort_keys=False)))
+    write_atomic(out / "run" / "config.yaml", lambda file: file.write_text(yaml.safe_dump(plain(resolved), sort_keys=False)))
     if isinstance(run.network, ExplicitConfig):
         network, thresholds = _fit_explicit(images, out, run, seed, limit_steps), run.thresholds
     else:
@@ -195,12 +195,12 @@ def write_insegan(
     out: Path, network: GanNetwork | ExplicitNetwork, images: DepthImages, thresholds: Thresholds, run: RunConfig, *, seed: int, metrics: dict[str, Any]
 ) -> None:
     """Write the model directory of a trained network, with a first model card."""
-    facts = {**_plain(images.summary), "epochs": run.trainer.epochs, "batch_size": run.trainer.batch_size, "seed": seed}
+    facts = {**plain(images.summary), "epochs": run.trainer.epochs, "batch_size": run.trainer.batch_size, "seed": seed}
     n = images.normalisation
     config = {
         "method": "insegan",
         "name": out.name,
-        "network": _plain(asdict(network.config)),
+        "network": plain(asdict(network.config)),
         "input": {"modalities": ["depth"], "size": network.config.size, "depth_range": [round(n.near, 4), round(n.far, 4)]},
         "thresholds": asdict(thresholds),
         "amodal": True,
@@ -226,10 +226,3 @@ def _sample(images: DepthImages, count: int) -> torch.Tensor:
 
 def _progress(items: Iterable, name: str = "") -> Iterable:
     return tqdm(items, name, disable=not sys.stderr.isatty())
-
-
-def _plain(value: Any) -> Any:
-    """Tuples to lists, so that YAML stays readable by safe_load."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
