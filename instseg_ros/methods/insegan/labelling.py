@@ -54,8 +54,8 @@ def label_frame(frame: Frame, singles: Singles, normalisation: Normalisation, *,
     error = np.abs(depth - observed)
     cost = error + EDGE * (1 - opacity)
     cost[(opacity < 0.1) | (error > tolerance)] = np.inf
-    best = cost.argmin(0)
-    labels = np.where(part & np.isfinite(cost.min(0)), best + 1, 0).astype(np.uint16)
+    least = cost.min(0)
+    labels = np.where(part & np.isfinite(least), cost.argmin(0) + 1, 0).astype(np.uint16)
     labels = _join_leftovers(labels, part, REACH * frame.K[0, 0] / normalisation.working_K[0, 0])
 
     amodal = opacity > 0.5
@@ -65,7 +65,7 @@ def label_frame(frame: Frame, singles: Singles, normalisation: Normalisation, *,
     # Seen where expected: the share of what is given to an instance, or should show it, that agrees with its rendering.
     expected = np.where(amodal, depth, np.inf)
     front = (expected.argmin(0) + 1) * amodal.any(0)
-    agree = _per_label(labels, cost.min(0) < tolerance / 2, n)
+    agree = _per_label(labels, least < tolerance / 2, n)
     claimed = pixels + _per_label(front, front != labels, n)
     centroid, covariance = singles.centroid, singles.covariance
     if centroid is None or covariance is None:
