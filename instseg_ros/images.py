@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from .errors import InputError
+from .rvl import decode_rvl
 
 ABSTRACT = {
     "mono8": (np.uint8, 1),
@@ -42,6 +43,7 @@ TO_RGB = {
 
 PNG_MAGIC = b"\x89PNG"
 COMPRESSED_DEPTH_HEADER = struct.Struct("<iff")  # compression_common.hpp: enum, depthParam[2]
+RVL_HEADER = struct.Struct("<iffii")  # the same, width, height
 
 # Looking a millimetre value up is as fast as multiplying and marks 0 as "no reading" in the same pass.
 _METRES = np.arange(65536, dtype=np.float32) * np.float32(0.001)
@@ -116,26 +118,11 @@ def decode_layers(encoding: str, height: int, width: int, step: int, is_bigendia
 def decode_compressed_depth(format: str, data: Any) -> np.ndarray:
     """``sensor_msgs/CompressedImage`` of a compressedDepth topic → (H, W) float32 metres, NaN = no reading.
 
-    ``format`` is ``"16UC1; compressedDepth png"`` or ``"32FC1; compressedDepth png"`` (older publishers leave out
-    ``png``). The PNG stands behind a header of 12 bytes; 32FC1 holds quantised inverse depth.
+    ``format`` is ``"16UC1; compressedDepth png"`` (older publishers leave out ``png``), ``"… rvl"``, or the same with 32FC1.
+    Before the PNG stand 12 bytes, before RVL's words width and height as well; 32FC1 holds quantised inverse depth.
     """
     encoding, _, rest = (word.strip() for word in format.partition(";"))
-    blob = bytes(memoryview(data)[:16])
-    if "rvl" in rest.lower():
-        raise InputError(f"compressed depth format {format!r} is not supported: set the publisher's parameter to png")
-    if blob.startswith(PNG_MAGIC):
-        start, quantisation = 0, None
-    elif blob[COMPRESSED_DEPTH_HEADER.size :].startswith(PNG_MAGIC):
-        start, quantisation = COMPRESSED_DEPTH_HEADER.size, COMPRESSED_DEPTH_HEADER.unpack_from(blob)[1:]
-    else:
-        raise InputError(
-            f"compressed depth ({format!r}) holds no PNG: subscribe to .../compressedDepth, not .../compressed"
-        )
-    stored = _imdecode(data, start, cv2.IMREAD_UNCHANGED, format)
-    if stored.dtype != np.uint16 or stored.ndim != 2:
-        raise InputError(
-            f"compressed depth is {stored.dtype} of shape {stored.shape}: only 16-bit gray PNG keeps depth"
-        )
+    stored, quantisation = (_rvl_depth if "rvl" in rest.lower() else _png_depth)(format, data)
     if encoding == "16UC1" or encoding == "mono16":
         return _to_metres(stored)
     if encoding == "32FC1" and quantisation is not None:
@@ -144,7 +131,7 @@ def decode_compressed_depth(format: str, data: Any) -> np.ndarray:
             metres = np.float32(a) / (stored.astype(np.float32) - np.float32(b))
         metres[stored == 0] = np.nan
         return _to_metres(metres)
-    raise InputError(f"compressed depth format {format!r} is unknown: publish 16UC1 or 32FC1 as compressedDepth png")
+    raise InputError(f"compressed depth format {format!r} is unknown: publish 16UC1 or 32FC1 as compressedDepth png or rvl")
 
 
 def decode_compressed_color(format: str, data: Any) -> np.ndarray:
@@ -213,6 +200,30 @@ def _to_metres(stored: np.ndarray) -> np.ndarray:
     metres = np.array(stored, np.float32)
     metres[~(metres > 0) | np.isinf(metres)] = np.nan
     return metres
+
+
+def _png_depth(format: str, data: Any) -> tuple[np.ndarray, tuple[float, float] | None]:
+    """Values (H, W) uint16 of a compressedDepth message, and the two numbers of its header, where it has one."""
+    blob = bytes(memoryview(data)[:16])
+    if blob.startswith(PNG_MAGIC):
+        start, quantisation = 0, None
+    elif blob[COMPRESSED_DEPTH_HEADER.size :].startswith(PNG_MAGIC):
+        start, quantisation = COMPRESSED_DEPTH_HEADER.size, COMPRESSED_DEPTH_HEADER.unpack_from(blob)[1:]
+    else:
+        raise InputError(f"compressed depth ({format!r}) holds no PNG: subscribe to .../compressedDepth, not .../compressed")
+    stored = _imdecode(data, start, cv2.IMREAD_UNCHANGED, format)
+    if stored.dtype != np.uint16 or stored.ndim != 2:
+        raise InputError(f"compressed depth is {stored.dtype} of shape {stored.shape}: only 16-bit gray PNG keeps depth")
+    return stored, quantisation
+
+
+def _rvl_depth(format: str, data: Any) -> tuple[np.ndarray, tuple[float, float]]:
+    """The same of RVL."""
+    view = memoryview(data)
+    if view.nbytes < RVL_HEADER.size:
+        raise InputError(f"compressed depth of {view.nbytes} bytes ({format!r}) has no RVL header: it is truncated")
+    _, a, b, width, height = RVL_HEADER.unpack_from(view)
+    return decode_rvl(view[RVL_HEADER.size :], height, width), (a, b)
 
 
 def _imdecode(data: Any, start: int, flags: int, format: str) -> np.ndarray:

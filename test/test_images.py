@@ -106,7 +106,8 @@ def test_compressed_color():
         (lambda: images.decode_color("bayer_rggb8", 2, 2, 2, 0, b"\0" * 4), "bayer_rggb8"),
         (lambda: images.decode_layers("32FC1", 2, 2, 8, 0, b"\0" * 16), "16UC"),
         (lambda: images.decode("99XY", 2, 2, 8, 0, b"\0" * 16), "99XY"),
-        (lambda: images.decode_compressed_depth("16UC1; compressedDepth rvl", b"\0" * 40), "png"),
+        (lambda: images.decode_compressed_depth("16UC1; compressedDepth rvl", b"\0" * 40), "0 x 0.*corrupt"),
+        (lambda: images.decode_compressed_depth("16UC1; compressedDepth rvl", b"\0" * 19), "no RVL header"),
         (lambda: images.decode_compressed_depth("16UC1; compressedDepth png", b"\0" * 12 + b"\x89PNG"), "corrupt"),
         (lambda: images.decode_compressed_depth("", b""), "no PNG"),
         (lambda: images.decode_compressed_color("jpeg", b"not a jpeg"), "corrupt"),
@@ -135,7 +136,7 @@ def test_any_bytes_give_an_image_or_an_input_error(encoding, height, width, step
         assert image.shape[-2:] == (height, width) or image.shape[:2] == (height, width)
 
 
-@given(st.binary(max_size=60), st.sampled_from(["16UC1; compressedDepth png", "32FC1; compressedDepth", "jpeg", ""]))
+@given(st.binary(max_size=60), st.sampled_from(["16UC1; compressedDepth png", "32FC1; compressedDepth", "a; rvl", "jpeg", ""]))
 def test_any_compressed_bytes_are_refused_in_one_line(data, format):
     for decode in (images.decode_compressed_depth, images.decode_compressed_color):
         with pytest.raises(InputError):

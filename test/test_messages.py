@@ -188,7 +188,7 @@ BAD_DEPTH = {
     "compressed depth truncated": (lambda m: _cut(200)(compressed_depth(m)), "depth", "PNG|decoded|truncated"),
     "compressed depth without data": (lambda m: _cut(0)(compressed_depth(m)), "depth", "PNG|decoded|truncated"),
     "compressed depth without PNG": (lambda m: _cut(12)(compressed_depth(m)), "depth", "PNG|decoded|truncated"),
-    "RVL": (lambda m: _set(format="16UC1; compressedDepth rvl")(compressed_depth(m)), "depth", "rvl"),
+    "PNG called RVL": (lambda m: _set(format="16UC1; compressedDepth rvl")(compressed_depth(m)), "depth", "corrupt|truncated"),
     "JPEG": (_jpeg, "depth", "PNG"),
     "8-bit PNG": (lambda m: _png8(m), "depth", "16-bit"),
     "compressed of unknown encoding": (
