@@ -65,12 +65,7 @@ class Parameters:
     color_transport: str
 
     def __post_init__(self) -> None:
-        for name, spec in SPECS.items():
-            value = getattr(self, name)
-            if spec.low is not None and not spec.low <= value <= spec.high:
-                raise InputError(f"{name} must lie in [{spec.low:g}, {spec.high:g}], got {value:g}")
-            if spec.choices and value not in spec.choices:
-                raise InputError(f"{name} must be one of {', '.join(spec.choices)}, got {value!r}")
+        check({name: getattr(self, name) for name in SPECS}, SPECS)
         if len(self.roi) != 4:
             raise InputError(f"roi must be four integers [x, y, width, height], got {list(self.roi)}")
         if len(self.depth_range) != 2:
@@ -87,9 +82,19 @@ class Parameters:
         return {field.name for field in fields(self) if getattr(self, field.name) != getattr(new, field.name)}
 
 
-def declare(node: Node) -> None:
+def check(values: Mapping[str, Any], specs: Mapping[str, Spec]) -> None:
+    """InputError for the first value outside its range or choices."""
+    for name, spec in specs.items():
+        value = values[name]
+        if spec.low is not None and not spec.low <= value <= spec.high:
+            raise InputError(f"{name} must lie in [{spec.low:g}, {spec.high:g}], got {value:g}")
+        if spec.choices and value not in spec.choices:
+            raise InputError(f"{name} must be one of {', '.join(spec.choices)}, got {value!r}")
+
+
+def declare(node: Node, specs: Mapping[str, Spec] = SPECS) -> None:
     """Declare every parameter with its description and range."""
-    for name, spec in SPECS.items():
+    for name, spec in specs.items():
         descriptor = ParameterDescriptor(description=spec.description)
         if spec.choices:
             descriptor.additional_constraints = f"one of {', '.join(spec.choices)}"
@@ -100,13 +105,18 @@ def declare(node: Node) -> None:
         node.declare_parameter(name, spec.default, descriptor)
 
 
-def read(node: Node, changes: Iterable[Any] = ()) -> Parameters:
-    """The node's parameters, with those of ``changes`` (``rclpy.Parameter``) in place of the present ones. InputError as above."""
-    values: Mapping[str, Any] = {
-        **{name: node.get_parameter(name).value for name in SPECS},
-        **{parameter.name: parameter.value for parameter in changes if parameter.name in SPECS},
+def values(node: Node, specs: Mapping[str, Spec], changes: Iterable[Any] = ()) -> dict[str, Any]:
+    """The node's parameters, with those of ``changes`` (``rclpy.Parameter``) in place of the present ones. InputError: one is unset."""
+    found: dict[str, Any] = {
+        **{name: node.get_parameter(name).value for name in specs},
+        **{parameter.name: parameter.value for parameter in changes if parameter.name in specs},
     }
-    unset = [name for name, value in values.items() if value is None]
+    unset = [name for name, value in found.items() if value is None]
     if unset:
-        raise InputError(f"{unset[0]} has no value: {SPECS[unset[0]].description}")
-    return Parameters(**{name: tuple(v) if isinstance(SPECS[name].default, list) else v for name, v in values.items()})
+        raise InputError(f"{unset[0]} has no value: {specs[unset[0]].description}")
+    return {name: tuple(v) if isinstance(specs[name].default, list) else v for name, v in found.items()}
+
+
+def read(node: Node, changes: Iterable[Any] = ()) -> Parameters:
+    """The node's parameters, checked; ``changes`` as in ``values``. InputError as above."""
+    return Parameters(**values(node, SPECS, changes))
