@@ -282,6 +282,26 @@ def test_request_says_why_the_newest_frame_cannot_be_answered(rig):
     assert not refused.success and "fx = 0" in refused.message
 
 
+def test_a_request_that_waits_holds_up_neither_intake_nor_diagnostics(rig):
+    go = threading.Event()
+    made = rig(KnownAnswer(before=lambda frame: go.wait(20)))
+    client = made.client
+    client.hear("masks")
+    client.connect()
+    client.send_frame(boxes(stamp_ns=now_ns())[0])
+    client.wait_for_status(lambda s: s["received"] == "1")
+    asker = threading.Thread(target=lambda: answers.append(client.call(Trigger, "segment")), daemon=True)
+    answers: list = []
+    asker.start()
+    wait_until(lambda: made.node._engine._worker._waiting, "the request to wait")
+    for count in (2, 3, 4):
+        client.send_frame(boxes(stamp_ns=now_ns())[0])
+        client.wait_for_status(lambda s, c=count: int(s["received"]) >= c)  # the request took the first frame once more
+    go.set()
+    asker.join(20)
+    assert answers[0].success
+
+
 # ---- parameters
 
 
@@ -387,6 +407,30 @@ def test_a_model_is_swapped_while_running_and_a_bad_one_leaves_the_old(rig):
     client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns(), color=True)[0]))
     assert len(models["first"].frames) == 2 and models["second"].frames[0].color is not None
     client.wait_for_status(lambda s: s["model"].endswith("second"))
+
+
+def test_a_model_that_takes_long_to_load_holds_up_no_frame(rig):
+    go, loading = threading.Event(), threading.Event()
+
+    def load(directory, device):
+        if directory.name == "slow":
+            loading.set()
+            go.wait(20)
+        return KnownAnswer()
+
+    client = rig(load=load).client
+    client.hear("masks")
+    client.connect()
+    setter = threading.Thread(target=lambda: results.append(set_parameter(client, "model", "slow")), daemon=True)
+    results: list = []
+    setter.start()
+    assert loading.wait(20)
+    for _ in range(3):
+        client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+    assert not results
+    go.set()
+    setter.join(20)
+    assert results[0].successful
 
 
 # ---- lifecycle

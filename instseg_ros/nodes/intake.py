@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import message_filters
-from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -76,18 +75,19 @@ class Intake:
     """Subscribes on construction, until ``close``.
 
     Args:
+        names: the node whose remappings name the topics.
         node: on which to subscribe.
         color: whether to subscribe to colour.
         depth_transport, color_transport: ``raw``, or the suffix of image_transport's topic.
         slop: seconds by which stamps may differ.
-        on_frame: called with every set of messages, in the executor's thread; must return at once.
+        on_frame: called with every set of messages, in the thread of ``node``; must return at once.
         on_jump: called with the seconds of each jump backwards in time.
         on_refusal: called with the reason why a message was left out.
-        callback_group: of the subscriptions.
     """
 
     def __init__(
         self,
+        names: Node,
         node: Node,
         *,
         color: bool,
@@ -97,24 +97,21 @@ class Intake:
         on_frame: Callable[[Arrival], None],
         on_jump: Callable[[float], None],
         on_refusal: Callable[[str], None],
-        callback_group: CallbackGroup,
     ) -> None:
         self._node, self._slop = node, slop
         self._on_frame, self._on_jump, self._on_refusal = on_frame, on_jump, on_refusal
         self.sets = 0
         self.last_set = time.monotonic()
         self.topics = [
-            _image_topic(node, "depth", "depth/image", depth_transport),
-            Topic("camera_info", node.resolve_topic_name("depth/camera_info"), CameraInfo, INFO_QOS),
+            _image_topic(names, "depth", "depth/image", depth_transport),
+            Topic("camera_info", names.resolve_topic_name("depth/camera_info"), CameraInfo, INFO_QOS),
         ]
         if color:
-            self.topics.append(_image_topic(node, "color", "color/image", color_transport))
+            self.topics.append(_image_topic(names, "color", "color/image", color_transport))
         self._restart()
         self._subscribers = []
         for index, topic in enumerate(self.topics):
-            subscriber = message_filters.Subscriber(
-                node, topic.type, topic.name, qos_profile=topic.qos, callback_group=callback_group
-            )
+            subscriber = message_filters.Subscriber(node, topic.type, topic.name, qos_profile=topic.qos)
             subscriber.registerCallback(self._on_message, index)
             self._subscribers.append(subscriber)
 
@@ -158,8 +155,8 @@ class Intake:
         self._on_frame(Arrival(depth, info, color, self.last_set))
 
 
-def _image_topic(node: Node, role: str, name: str, transport: str) -> Topic:
-    resolved = node.resolve_topic_name(name)  # first, so that a remapping of the image topic counts for all transports
+def _image_topic(names: Node, role: str, name: str, transport: str) -> Topic:
+    resolved = names.resolve_topic_name(name)  # first, so that a remapping of the image topic counts for all transports
     if transport == "raw":
         return Topic(role, resolved, Image, IMAGE_QOS)
-    return Topic(role, f"{resolved}/{transport}", CompressedImage, IMAGE_QOS)
+    return Topic(role, names.resolve_topic_name(f"{resolved}/{transport}"), CompressedImage, IMAGE_QOS)

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import time
 import traceback
-from typing import TYPE_CHECKING
 
 import numpy as np
-from rclpy.node import Node
 
 from ..errors import InputError
+from ..frame import Frame
 from ..instances import Instances
-from .complaints import Complaints
+from .host import Host, Setup
 from .intake import Arrival
 from .messages import BadFrame, frame_from_messages
-from .outputs import Outputs
 from .parameters import Parameters
-from .statistics import Statistics
-
-if TYPE_CHECKING:
-    from ..methods import Segmenter
 
 CLOCKS_DISAGREE = 60.0
 """Seconds. A frame older than this was not delayed: its publisher has another clock (a bag, say)."""
@@ -29,20 +23,12 @@ class Pipeline:
     """Messages → frame → instances → messages.
 
     Attributes:
-        segmenter, wanted: the model and the parameters; they may be replaced at any time and count from the next frame.
+        setup: model and parameters; they may be replaced at any time and count from the next frame.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        segmenter: Segmenter,
-        wanted: Parameters,
-        outputs: Outputs,
-        statistics: Statistics,
-        complaints: Complaints,
-    ) -> None:
-        self.segmenter, self.wanted = segmenter, wanted
-        self._node, self._outputs, self._statistics, self._complaints = node, outputs, statistics, complaints
+    def __init__(self, host: Host, setup: Setup) -> None:
+        self.setup = setup
+        self._host = host
 
     def answer(self, arrival: Arrival) -> tuple[bool, str]:
         """Answer one frame or skip it. Returns whether all went well, and what was done; never raises."""
@@ -53,34 +39,32 @@ class Pipeline:
         except InputError as error:
             return self._skip("refused", str(error))
         except Exception as error:  # whatever a model does, the node lives
-            self._node.get_logger().debug(traceback.format_exc())
+            self._host.node.get_logger().debug(traceback.format_exc())
             return self._skip("failed", f"the model failed on the frame: {type(error).__name__}: {error}")
 
     def _answer(self, arrival: Arrival) -> str:
-        segmenter, wanted = self.segmenter, self.wanted
-        if not self._outputs.wanted():
-            self._statistics.frame_skipped("unwanted")
+        setup, host = self.setup, self._host
+        if not host.outputs.wanted():
+            host.statistics.frame_skipped("unwanted")
             return "nothing computed: nobody subscribes to any topic of this node"
-        self._check_age(arrival, wanted.stale_after)
+        self._check_age(arrival, setup.wanted.stale_after)
         frame = frame_from_messages(arrival.depth, arrival.info, arrival.color)
-        view = wanted.region.apply(frame)
-        if view is not frame and np.isnan(view.depth).all():
-            raise BadFrame("no_depth", "no valid depth within roi and depth_range: widen them or look where the camera points")
+        view = _look(frame, setup.wanted)
         begin = time.monotonic()
-        instances = segmenter.segment(view)
+        found = setup.segmenter.segment(view)
         segment = time.monotonic() - begin
-        instances = wanted.region.restore(_select(instances, wanted), frame.shape)
-        self._outputs.publish(frame, instances)
-        self._statistics.frame_answered(time.monotonic() - arrival.received, segment, len(instances))
+        instances = _finish(found, frame, setup.wanted)
+        host.outputs.publish(frame, instances)
+        host.statistics.frame_answered(time.monotonic() - arrival.received, segment, len(instances))
         return f"{len(instances)} parts in {segment * 1e3:.0f} ms"
 
     def _check_age(self, arrival: Arrival, stale_after: float) -> None:
         """Refuse frames that were delayed: a robot must not move by an old picture."""
         stamp = arrival.depth.header.stamp
         waited = time.monotonic() - arrival.received
-        age = self._node.get_clock().now().nanoseconds * 1e-9 - (stamp.sec + stamp.nanosec * 1e-9)
+        age = self._host.node.get_clock().now().nanoseconds * 1e-9 - (stamp.sec + stamp.nanosec * 1e-9)
         if age > CLOCKS_DISAGREE:
-            self._complaints.warn(
+            self._host.complaints.warn(
                 "clock",
                 f"stamps are {age:.0f} s behind this node's clock, so delays go unnoticed: for a bag, publish its clock "
                 "and set use_sim_time",
@@ -90,9 +74,22 @@ class Pipeline:
             raise BadFrame("stale", f"the frame is {max(age, waited):.1f} s old, more than stale_after = {stale_after:g} s")
 
     def _skip(self, reason: str, why: str) -> tuple[bool, str]:
-        self._statistics.frame_skipped(reason, why)
-        self._complaints.warn(reason, f"frame skipped: {why}")
+        self._host.statistics.frame_skipped(reason, why)
+        self._host.complaints.warn(reason, f"frame skipped: {why}")
         return False, why
+
+
+def _look(frame: Frame, wanted: Parameters) -> Frame:
+    """Before the model: what it gets to see of the frame."""
+    view = wanted.region.apply(frame)
+    if view is not frame and np.isnan(view.depth).all():
+        raise BadFrame("no_depth", "no valid depth within roi and depth_range: widen them or look where the camera points")
+    return view
+
+
+def _finish(found: Instances, frame: Frame, wanted: Parameters) -> Instances:
+    """After the model: what is published of its answer, in the pixels of the whole frame."""
+    return wanted.region.restore(_select(found, wanted), frame.shape)
 
 
 def _select(instances: Instances, wanted: Parameters) -> Instances:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import rclpy
 from rclpy.exceptions import InvalidHandle, ParameterException
-from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from ..errors import InputError
@@ -32,7 +32,8 @@ class Runnable(Protocol):
         """Called once services are answered; False, after the log has said why, ends the process with status 2."""
 
     def close(self) -> None:
-        """Called before the node is destroyed, with ROS still up."""
+        """Called before the node is destroyed, with ROS still up: stop working. Callbacks may still be on their way; those
+        that wait for something must not wait any longer."""
 
     def destroy_node(self) -> None:
         """As of every node."""
@@ -51,8 +52,6 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # arguments that rcl cannot parse, a YAML that is not there
         return _refuse(error)
-    # One thread: callbacks only hand over. rclpy's MultiThreadedExecutor spins while one of them is on its way, which took
-    # the segmenter's worker 70–240 ms a frame on two cores (instseg bench ros).
     executor = SingleThreadedExecutor()
     spinner = Spinner(executor, on_end=stop.set)
     nodes: list[Runnable] = []
@@ -72,9 +71,9 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
         status = _refuse(error)
     finally:
         stop.set()
-        spinner.stop()
         for node in nodes:
             node.close()
+        spinner.stop()
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
@@ -84,13 +83,20 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
 class Spinner:
     """A thread that spins an executor. ``Executor.spin`` itself cannot be ended without taking the executor down under it.
 
+    Args:
+        executor: to spin; it is taken down with the spinner.
+        on_end: called when the spinning has ended.
+        on_error: called with the traceback of what a callback raised; None: print it and end.
+
     Attributes:
         failed: a callback raised, which ended the spinning.
     """
 
-    def __init__(self, executor: Executor, on_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, executor: Executor, *, on_end: Callable[[], None] = lambda: None, on_error: Callable[[str], object] | None = None
+    ) -> None:
         self.failed = False
-        self._executor, self._on_end = executor, on_end
+        self._executor, self._on_end, self._on_error = executor, on_end, on_error
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
 
@@ -114,6 +120,12 @@ class Spinner:
                     self._executor.spin_once()
                 except InvalidHandle:  # an entity was destroyed while its callback was on the way
                     continue
+                except ExternalShutdownException:  # whoever owns the context took it down
+                    break
+                except Exception:
+                    if self._on_error is None:
+                        raise
+                    self._on_error(traceback.format_exc())
         except Exception:
             traceback.print_exc()
             self.failed = True

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool, Trigger
@@ -20,6 +19,8 @@ from . import parameters, runner
 from .complaints import Complaints
 from .diagnostics import diagnostic_array
 from .engine import Engine
+from .host import Host, Setup
+from .lane import Lane
 from .outputs import Outputs
 from .parameters import Parameters
 from .statistics import Statistics
@@ -52,6 +53,9 @@ class SegmenterNode(LifecycleNode):
     """
 
     def __init__(self, load: Callable[[Path, str], Segmenter] = load_segmenter, **options: Any) -> None:
+        # Before anything can fail: rclpy destroys a node that was not finished, too.
+        self._engine: Engine | None = None
+        self._lane: Lane | None = None
         super().__init__(NAME, **options)
         self._load = load
         self.declare_parameter(
@@ -65,15 +69,15 @@ class SegmenterNode(LifecycleNode):
         self._problems: dict[str, str] = {}
         self._state, self._answering, self._model = "unconfigured", True, Path()
         self._outputs: Outputs | None = None
-        self._engine: Engine | None = None
 
-        timers, waiting = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
         self.add_on_set_parameters_callback(self._on_parameters)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # Steady time: the watchdog must not stop with a bag's clock.
-        self.create_timer(CHECK_PERIOD, self._check, callback_group=timers, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self.create_service(Trigger, "~/segment", self._on_segment, callback_group=waiting)
+        self.create_service(Trigger, "~/segment", self._on_segment)
         self.create_service(SetBool, "~/enable", self._on_enable)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Services, changes of parameters and transitions may take seconds; images and the look at them come on the lane.
+        self._lane = Lane(self)
+        # Steady time: the watchdog must not stop with a bag's clock.
+        self._lane.node.create_timer(CHECK_PERIOD, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # ---- lifecycle
 
@@ -85,7 +89,17 @@ class SegmenterNode(LifecycleNode):
         return all(step() == TransitionCallbackReturn.SUCCESS for step in steps)
 
     def close(self) -> None:
-        """Stop working; the node is destroyed next."""
+        """Stop working; the node is destroyed next. May be repeated."""
+        self._stop()
+        if self._lane is not None:
+            self._lane.close()
+
+    def destroy_node(self) -> None:
+        """As of every node; what is still at work ends first."""
+        self.close()
+        super().destroy_node()
+
+    def _stop(self) -> None:
         if self._engine is not None:
             self._engine.stop()
 
@@ -96,7 +110,8 @@ class SegmenterNode(LifecycleNode):
             self._outputs = Outputs(self)
         except Exception as error:
             return self._fail("cannot load the model", error)
-        self._engine = Engine(self, segmenter, self._wanted, self._outputs, self._statistics, self._complaints)
+        host = Host(self, self._lane.node, self._outputs, self._statistics, self._complaints)
+        self._engine = Engine(host, Setup(segmenter, self._wanted))
         self._engine.answer_all(self._answering)
         self._state = "inactive"
         return super().on_configure(state)
@@ -114,13 +129,13 @@ class SegmenterNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and finish the frame in hand."""
-        self.close()
+        self._stop()
         self._state = "inactive"
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of the model and the topics."""
-        self.close()
+        self._stop()
         if self._outputs is not None:
             self._outputs.close()
         self._outputs = self._engine = None
@@ -176,7 +191,7 @@ class SegmenterNode(LifecycleNode):
             if engine is not None:
                 # A new model is loaded beside the old one, which goes on answering.
                 reload = self._wanted.changed(new) & parameters.NEED_RELOAD
-                engine.change(new, self._load_model(new) if reload else engine.segmenter)
+                engine.change(Setup(self._load_model(new) if reload else engine.setup.segmenter, new))
         except Exception as error:
             reason = _describe(error)
             self.get_logger().error(f"parameter refused: {reason}")
@@ -202,7 +217,7 @@ class SegmenterNode(LifecycleNode):
                 problems=list(self._problems.values()),
                 extra={
                     "model": str(self._model),
-                    "method": engine.segmenter.description if engine is not None else "",
+                    "method": engine.setup.segmenter.description if engine is not None else "",
                     "enabled": str(self._answering),
                 },
                 stamp=self.get_clock().now(),

@@ -31,8 +31,10 @@ class NewestFirst(Generic[Item, Result]):
         self._thread.start()
 
     def offer(self, item: Item) -> Item | None:
-        """Put ``item`` in the slot. Returns the item that it replaced, which will never be worked on."""
+        """Put ``item`` in the slot. Returns the one that will never be worked on: that which it replaced, or after ``stop`` itself."""
         with self._changed:
+            if self._stopping:
+                return item
             replaced = self._slot[0] if self._slot else None
             self._slot[:] = [item]
             self._changed.notify_all()
