@@ -1,0 +1,124 @@
+"""What every supervised training run shares: the folder it is kept in, Lightning's trainer, checkpoints and resume."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .. import __version__
+from ..errors import InputError
+from ..files import write_atomic
+from ..methods.model_directory import ModelDirectory
+from .config import SupervisedTrainerConfig, plain
+
+
+class Epochwise(Protocol):
+    """Data that are drawn anew every epoch: ``epoch`` is a shared integer, which loader processes see."""
+
+    epoch: Tensor
+
+
+class CountEpochs(Callback):
+    """Tells the data which epoch it is, so that every epoch draws other samples, also after a resume."""
+
+    def __init__(self, data: Epochwise) -> None:
+        self.data = data
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.data.epoch.fill_(trainer.current_epoch)
+
+
+def check_sections(config: dict[str, Any], sections: Sequence[str]) -> None:
+    """InputError on a section that the method does not have."""
+    unknown = config.keys() - set(sections)
+    if unknown:
+        raise InputError(f"config: unknown section {sorted(unknown)[0]!r}, known are {', '.join(sections)}")
+
+
+def check_run(out: Path, *, resume: bool) -> Path | None:
+    """Checkpoint to go on from, None = a new run.
+
+    Raises:
+        InputError: a run in ``out`` that ``resume`` would be needed for, or none to resume.
+    """
+    checkpoint = out / "run" / "last.ckpt"
+    if checkpoint.exists() and not resume:
+        raise InputError(f"{out} holds a training run: add --resume to go on with it or choose another --out")
+    if resume and not checkpoint.exists():
+        raise InputError(f"{checkpoint} does not exist, there is nothing to resume: leave --resume out")
+    return checkpoint if resume else None
+
+
+def keep_config(out: Path, sections: dict[str, Any], seed: int) -> None:
+    """Write the whole configuration of a run, dataclasses by section, to ``out/run/config.yaml``."""
+    resolved = {**{name: asdict(section) for name, section in sections.items()}, "seed": seed, "version": __version__}
+    write_atomic(out / "run" / "config.yaml", lambda file: file.write_text(yaml.safe_dump(plain(resolved), sort_keys=False)))
+
+
+def start_from(directory: Path, network: torch.nn.Module, *, method: str) -> str:
+    """Copy the weights of a model directory into ``network`` wherever name and shape agree; returns a line that says how many.
+
+    Raises:
+        InputError: no model directory, another method, or nothing that fits.
+    """
+    model = ModelDirectory.read(directory)
+    if model.method != method:
+        raise InputError(f"cannot start from {directory}: it is a model of {model.method}, not of {method}")
+    own = network.state_dict()
+    fitting = {name: value for name, value in model.weights.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise InputError(f"cannot start from {directory}: no tensor has the shape that config network asks for")
+    network.load_state_dict(fitting, strict=False)
+    return f"starting from {directory}: {len(fitting)} of {len(own)} tensors"
+
+
+def fit(
+    module: pl.LightningModule,
+    loader: DataLoader,
+    out: Path,
+    run: SupervisedTrainerConfig,
+    *,
+    clip: float = 0.0,
+    checkpoint: Path | None = None,
+    limit_steps: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    validation: DataLoader | None = None,
+) -> pl.Trainer:
+    """Lightning's loop; log and last checkpoint go to ``out/run``.
+
+    Args:
+        clip: largest gradient norm, 0 = off.
+        checkpoint: to go on from.
+        limit_steps: stop after so many optimiser steps in all.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; Lightning has returned from it in order.
+    """
+    every: list[Callback] = [
+        *callbacks,
+        ModelCheckpoint(out / "run", filename="last", every_n_train_steps=run.checkpoint_every, save_top_k=1, enable_version_counter=False),
+        TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 100),
+    ]
+    if run.ema:
+        every.append(EMAWeightAveraging(decay=run.ema))
+    precision = run.precision if run.precision != "auto" else ("bf16-mixed" if torch.cuda.is_available() else "32-true")
+    trainer = pl.Trainer(
+        max_epochs=run.epochs, max_steps=limit_steps or -1, precision=precision, callbacks=every, gradient_clip_val=clip or None,
+        logger=CSVLogger(out / "run", "log"), log_every_n_steps=20, num_sanity_val_steps=0, enable_model_summary=False,
+        accelerator="auto", devices="auto",
+    )  # fmt: skip
+    trainer.fit(module, loader, validation, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return trainer
