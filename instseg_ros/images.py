@@ -7,6 +7,7 @@ that do not fit their description.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 from typing import Any
@@ -42,6 +43,10 @@ TO_RGB = {
 }
 
 PNG_MAGIC = b"\x89PNG"
+ENDS = {PNG_MAGIC: b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}
+"""First bytes of a PNG and of a JPEG → their last."""
+END_WITHIN = 4096
+"""Bytes at the end of a picture among which its last are looked for: some cameras fill the rest of their buffer."""
 COMPRESSED_DEPTH_HEADER = struct.Struct("<iff")  # compression_common.hpp: enum, depthParam[2]
 RVL_HEADER = struct.Struct("<iffii")  # the same, width, height
 
@@ -228,12 +233,17 @@ def _rvl_depth(format: str, data: Any) -> tuple[np.ndarray, tuple[float, float]]
 
 def _imdecode(data: Any, start: int, flags: int, format: str) -> np.ndarray:
     buffer = np.frombuffer(data, np.uint8)[start:]
-    try:
-        image = cv2.imdecode(buffer, flags) if buffer.size else None
-    except cv2.error:
-        image = None
+    image = None
+    if buffer.size and not _cut_short(buffer.tobytes()):
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(buffer, flags)
     if image is None:
         raise InputError(
             f"compressed image of {buffer.size} bytes ({format!r}) cannot be decoded: it is truncated or corrupt"
         )
     return image
+
+
+def _cut_short(blob: bytes) -> bool:
+    """Whether a PNG or JPEG lacks its end. Some OpenCVs give the upper part of such a picture, the others print to stderr."""
+    return any(blob.startswith(magic) and end not in blob[-END_WITHIN:] for magic, end in ENDS.items())

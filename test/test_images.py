@@ -96,6 +96,17 @@ def test_compressed_color():
     np.testing.assert_array_equal(images.decode_compressed_color("rgb8; png compressed rgb8", as_stored), rgb)
 
 
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_a_picture_without_its_end_is_refused_whatever_opencv_makes_of_it(extension, monkeypatch):
+    picture = cv2.imencode(extension, np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8))[1].tobytes()
+    whole = images.decode_compressed_color("x", picture)
+    np.testing.assert_array_equal(images.decode_compressed_color("x", picture + b"\0" * 100), whole)  # a buffer not filled
+    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: whole)  # as old OpenCVs do, which give the upper part
+    for keep in range(2 if extension == ".jpg" else 4, len(picture)):
+        with pytest.raises(InputError, match="truncated"):
+            images.decode_compressed_color("x", picture[:keep])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
