@@ -16,7 +16,7 @@ INSTANCE_DTYPE = np.dtype(
     [(name, "<f4") for name in ("x", "y", "z", "cxx", "cxy", "cxz", "cyy", "cyz", "czz")]
     + [("label", "<u4"), ("score", "<f4"), ("visible_fraction", "<f4"), ("depth_order", "<u4"), ("pixels", "<u4")]
 )
-"""Centroid m, upper triangle of the covariance m², label as in the mask, score and visible fraction in [0, 1], 0 = pick
+"""Centroid m, upper triangle of the covariance m², label as in the mask (the instance's id), score and visible fraction in [0, 1], 0 = pick
 first, visible pixels."""
 
 # PointField.INT8 … FLOAT64
@@ -78,7 +78,7 @@ def instance_table(instances: Instances) -> np.ndarray:
     """Instances → (N,) structured array of ``INSTANCE_DTYPE``."""
     table = np.zeros(len(instances), INSTANCE_DTYPE)
     fill_moments(table, instances.centroid, instances.covariance)
-    table["label"] = np.arange(1, len(instances) + 1)
+    table["label"] = instances.names[1:]
     table["score"] = instances.score
     table["visible_fraction"] = instances.visible_fraction
     table["depth_order"] = instances.depth_order
@@ -111,8 +111,18 @@ def instances_from(labels: np.ndarray, table: np.ndarray, layers: np.ndarray | N
     missing = set(INSTANCE_DTYPE.names) - set(table.dtype.names or ())
     if missing:
         raise InputError(f"the instance cloud lacks the field {sorted(missing)[0]!r}: another version published it")
-    if not np.array_equal(table["label"], np.arange(1, len(table) + 1)):
-        raise InputError(f"the labels of the instance cloud must be 1…{len(table)}, got {table['label']}")
+    ids = table["label"]
+    if not ((ids > 0) & (ids <= np.iinfo(np.uint16).max)).all() or len(np.unique(ids)) < len(ids):
+        raise InputError(f"the labels of the instance cloud must differ and lie in 1…65535, got {ids}")
+    layers = labels[None] if layers is None else layers
+    tracked = not np.array_equal(ids, np.arange(1, len(ids) + 1))
+    if tracked:  # row i is label i + 1 in here
+        row = np.zeros(np.iinfo(np.uint16).max + 1, np.uint16)
+        row[ids] = np.arange(1, len(ids) + 1)
+        strange = (layers > 0) & (row[layers] == 0)
+        if strange.any():
+            raise InputError(f"id {layers[strange][0]} of the masks is not in the instance cloud, which has {ids}")
+        labels, layers = row[labels], row[layers]
     centroid, covariance = table_moments(table)
     return Instances(
         labels=np.ascontiguousarray(labels),
@@ -121,5 +131,6 @@ def instances_from(labels: np.ndarray, table: np.ndarray, layers: np.ndarray | N
         covariance=covariance,
         visible_fraction=table["visible_fraction"].astype(np.float32),
         depth_order=table["depth_order"].astype(np.int32),
-        layers=labels[None] if layers is None else layers,
+        layers=layers,
+        ids=ids.astype(np.uint16) if tracked else None,
     )

@@ -12,17 +12,22 @@ _GOLDEN = 0.6180339887498949
 
 
 def label_colors(n: int) -> np.ndarray:
-    """(n + 1, 3) uint8 RGB: row ``i`` is the colour of label ``i`` wherever it is drawn; row 0 (background) is black.
+    """(n + 1, 3) uint8 RGB: row ``i`` is the colour of label ``i`` wherever it is drawn; row 0 (background) is black."""
+    return id_colors(np.arange(n + 1))
 
-    Hues step by the golden ratio, so that neighbouring labels differ much and no two of the first dozens look alike.
+
+def id_colors(ids: np.ndarray) -> np.ndarray:
+    """(n,) integers, n > 0 → (n, 3) uint8 RGB, black for 0.
+
+    Hues step by the golden ratio, so that neighbouring ids differ much and no two of the first dozens look alike.
     """
-    index = np.arange(n + 1)
-    hsv = np.empty((1, n + 1, 3), np.float32)
+    index = np.asarray(ids, np.int64)
+    hsv = np.empty((1, len(index), 3), np.float32)
     hsv[0, :, 0] = (index * _GOLDEN) % 1.0 * 360.0
     hsv[0, :, 1] = np.array([0.90, 0.60, 0.75])[index % 3]
     hsv[0, :, 2] = np.array([1.00, 0.95, 0.75])[index // 3 % 3]
     colors = np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0] * 255).astype(np.uint8)
-    colors[0] = 0
+    colors[index == 0] = 0
     return colors
 
 
@@ -38,7 +43,13 @@ def outlines(labels: np.ndarray) -> np.ndarray:
 
 
 def draw_overlay(
-    background: np.ndarray, labels: np.ndarray, *, alpha: float = 0.5, outline: bool = True, ids: bool = False
+    background: np.ndarray,
+    labels: np.ndarray,
+    *,
+    alpha: float = 0.5,
+    outline: bool = True,
+    ids: bool = False,
+    names: np.ndarray | None = None,
 ) -> np.ndarray:
     """Labels over an image.
 
@@ -48,6 +59,7 @@ def draw_overlay(
         alpha: share of the label's colour inside of it, 0…1.
         outline: draw the border of every label in its full colour.
         ids: write each label's number at its middle.
+        names: (N + 1,) integers, the number by which a label is coloured and written; None = the label itself.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
@@ -56,15 +68,16 @@ def draw_overlay(
         raise InputError(
             f"the background must be uint8 RGB of shape {(*labels.shape, 3)}, got {background.dtype} of {background.shape}"
         )
-    n = int(labels.max(initial=0))
-    color = label_colors(n).take(labels, 0)
+    if names is None:
+        names = np.arange(int(labels.max(initial=0)) + 1)
+    color = id_colors(names).take(labels, 0)
     picture = np.array(background, order="C")  # a copy that OpenCV can write to, also of a view with channels swapped
     background = np.ascontiguousarray(background)
     cv2.copyTo(cv2.addWeighted(background, 1 - alpha, color, alpha, 0), (labels > 0).astype(np.uint8), picture)
     if outline:
         cv2.copyTo(color, outlines(labels).astype(np.uint8), picture)
     if ids:
-        _write_ids(picture, labels)
+        _write_ids(picture, labels, names)
     return picture
 
 
@@ -96,7 +109,7 @@ def colorize_depth(
     return picture
 
 
-def _write_ids(picture: np.ndarray, labels: np.ndarray) -> None:
+def _write_ids(picture: np.ndarray, labels: np.ndarray, names: np.ndarray) -> None:
     """White numbers with a black rim, at the pixel of each label that is nearest to its mean (a ring's middle is empty)."""
     flat = labels.reshape(-1)
     pixels = np.flatnonzero(flat)
@@ -107,7 +120,7 @@ def _write_ids(picture: np.ndarray, labels: np.ndarray) -> None:
     distance = (rows - np.repeat(middle[0], count)) ** 2 + (cols - np.repeat(middle[1], count)) ** 2
     for label, start, size in zip(ids, first, count):
         at = start + int(np.argmin(distance[start : start + size]))
-        text = str(label)
+        text = str(names[label])
         (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
         origin = int(cols[at] - width / 2), int(rows[at] + height / 2)
         cv2.putText(picture, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 3, cv2.LINE_AA)

@@ -98,6 +98,14 @@ def sqrt_covariance(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.clip(values, 0, None))[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
+def gaussian_distance(mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray) -> np.ndarray:
+    """2-Wasserstein distance (…,) m between Gaussians of means (…, 3) m and covariances (…, 3, 3) m²."""
+    root = sqrt_covariance(covariance_a)
+    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ covariance_b @ root), 0, None)).sum(-1)
+    spread = np.trace(covariance_a, axis1=-2, axis2=-1) + np.trace(covariance_b, axis1=-2, axis2=-1) - 2 * cross
+    return np.sqrt(((mean_a - mean_b) ** 2).sum(-1) + np.clip(spread, 0, None))
+
+
 def principal_axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rotations and standard deviations of covariances (…, 3, 3).
 

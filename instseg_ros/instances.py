@@ -22,6 +22,8 @@ class Instances:
         depth_order: (N,) int32 permutation of 0…N−1, 0 = on top, pick first.
         layers: (L, H, W) uint16 amodal stack: layer 0 equals ``labels``, layer k holds the instance that is k-th from
             the front at that pixel, 0 where there is none. Methods without amodal output give L = 1.
+        ids: (N,) uint16, different and not 0: what messages call each instance, the same in every frame where parts are
+            tracked. None = its label.
 
     Raises:
         InputError: a shape, dtype or value breaks the contract above.
@@ -34,6 +36,7 @@ class Instances:
     visible_fraction: np.ndarray
     depth_order: np.ndarray
     layers: np.ndarray = field(default=None)  # type: ignore[assignment]
+    ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.labels.ndim != 2 or self.labels.dtype != np.uint16:
@@ -65,6 +68,11 @@ class Instances:
             raise InputError(f"depth_order must be a permutation of 0…{n - 1}, got {self.depth_order}")
         if not np.array_equal(self.layers[0], self.labels):
             raise InputError("layers[0] must equal labels")
+        if self.ids is not None:
+            if self.ids.dtype != np.uint16 or self.ids.shape != (n,):
+                raise InputError(f"ids must be uint16 of shape {(n,)}, got {self.ids.dtype} of shape {self.ids.shape}")
+            if len(np.unique(self.ids)) < n or (self.ids == 0).any():
+                raise InputError(f"ids must be different and not 0, got {self.ids}")
 
     def __len__(self) -> int:
         return self.score.shape[0]
@@ -73,6 +81,16 @@ class Instances:
     def pixels(self) -> np.ndarray:
         """(N,) int64 visible pixels of each instance."""
         return np.bincount(self.labels.ravel(), minlength=len(self) + 1)[1:]
+
+    @property
+    def names(self) -> np.ndarray:
+        """(N + 1,) uint16: the id of every label, 0 of the background."""
+        ids = np.arange(1, len(self) + 1) if self.ids is None else self.ids
+        return np.concatenate([[0], ids]).astype(np.uint16)
+
+    def named(self, labels: np.ndarray) -> np.ndarray:
+        """Labels of these instances, an array of any shape, as ids."""
+        return labels if self.ids is None else self.names.take(labels)
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> Instances:
@@ -110,4 +128,5 @@ class Instances:
             visible_fraction=self.visible_fraction[keep],
             depth_order=rank,
             layers=layers,
+            ids=None if self.ids is None else self.ids[keep],
         )

@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 
 from .. import images
 from ..clouds import INSTANCE_DTYPE, cloud_fields, instance_table
-from ..drawing import colorize_depth, draw_overlay, label_colors
+from ..drawing import colorize_depth, draw_overlay, id_colors
 from ..frame import Frame
 from ..geometry import deproject, principal_axes, quaternion_from_matrix
 from ..instances import Instances
@@ -36,16 +36,16 @@ POINT_FIELDS = [*_fields("x y z rgb", PointField.FLOAT32), *_fields("label", Poi
 
 def masks(frame: Frame, instances: Instances) -> Image:
     """Label image 16UC1, 0 = background."""
-    return image_message(instances.labels, "16UC1", header_of(frame))
+    return image_message(instances.named(instances.labels), "16UC1", header_of(frame))
 
 
 def amodal_layers(frame: Frame, instances: Instances) -> Image:
     """Amodal stack 16UC<L>; channel 0 equals the masks, channel k is what lies k-th from the front."""
-    return fill_image(images.encode_layers(instances.layers), header_of(frame))
+    return fill_image(images.encode_layers(instances.named(instances.layers)), header_of(frame))
 
 
 def instances_cloud(frame: Frame, instances: Instances) -> PointCloud2:
-    """One point per instance, row ``i`` = label ``i + 1``: centroid, covariance and the rest of ``INSTANCE_FIELDS``."""
+    """One point per instance, row ``i`` = label ``i + 1`` (its id, where parts are tracked): centroid, covariance and the rest of ``INSTANCE_FIELDS``."""
     return point_cloud2.create_cloud(header_of(frame), INSTANCE_FIELDS, instance_table(instances))
 
 
@@ -59,7 +59,7 @@ def points(frame: Frame, instances: Instances) -> PointCloud2:
     """Every valid depth pixel as x y z rgb label; label 0 keeps the camera's colour, or gray without one."""
     valid = np.flatnonzero(np.isfinite(frame.depth))  # indices: far faster than a boolean mask
     labels = instances.labels.reshape(-1).take(valid)
-    palette = _packed(label_colors(len(instances)))
+    palette = _packed(id_colors(instances.names))
     palette[0] = BACKGROUND_GRAY * 0x010101
     columns = np.empty((len(valid), 5), np.uint32)
     columns[:, :3] = deproject(frame.depth, frame.K).view(np.uint32).reshape(-1, 3).take(valid, 0)
@@ -67,7 +67,7 @@ def points(frame: Frame, instances: Instances) -> PointCloud2:
     if frame.color is not None:
         background = np.flatnonzero(labels == 0)
         columns[background, 3] = _packed(frame.color.reshape(-1, 3).take(valid.take(background), 0))
-    columns[:, 4] = labels
+    columns[:, 4] = instances.named(labels)
     rows = columns.view(point_cloud2.dtype_from_fields(POINT_FIELDS)).reshape(-1)
     return point_cloud2.create_cloud(header_of(frame), POINT_FIELDS, rows)
 
@@ -81,7 +81,7 @@ def _packed(rgb: np.ndarray) -> np.ndarray:
 def overlay(frame: Frame, instances: Instances) -> Image:
     """Labels with their ids over the colour image, or over gray depth without one, rgb8."""
     background = colorize_depth(frame.depth, gray=True) if frame.color is None else frame.color
-    return image_message(draw_overlay(background, instances.labels, ids=True), "rgb8", header_of(frame))
+    return image_message(draw_overlay(background, instances.labels, ids=True, names=instances.names), "rgb8", header_of(frame))
 
 
 def instance_poses(instances: Instances) -> list[Pose]:
@@ -94,7 +94,7 @@ def instance_poses(instances: Instances) -> list[Pose]:
 
 
 def detections(frame: Frame, instances: Instances) -> object:
-    """``vision_msgs/Detection3DArray``, one detection per instance: id = label, covariance in the position block.
+    """``vision_msgs/Detection3DArray``, one detection per instance: id as in the masks, covariance in the position block.
 
     The box is the solid one with the same second moments: its edges are √12 standard deviations along the axes.
     """
@@ -111,7 +111,7 @@ def detections(frame: Frame, instances: Instances) -> object:
         covariance = np.zeros((6, 6))
         covariance[:3, :3] = instances.covariance[i]
         hypothesis.pose.covariance = covariance.reshape(-1)
-        detection = Detection3D(header=header, id=str(i + 1), results=[hypothesis])
+        detection = Detection3D(header=header, id=str(instances.names[i + 1]), results=[hypothesis])
         detection.bbox.center = pose
         size = detection.bbox.size
         size.x, size.y, size.z = (np.sqrt(12.0) * sigma[i]).tolist()

@@ -8,7 +8,7 @@ from geometry_msgs.msg import Point, Pose, Vector3
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-from ..drawing import label_colors
+from ..drawing import id_colors
 from ..frame import Frame
 from ..geometry import principal_axes
 from ..instances import Instances
@@ -30,13 +30,14 @@ def markers(frame: Frame, instances: Instances) -> MarkerArray:
     drawn = [Marker(header=header, action=Marker.DELETEALL)]
     sigma = principal_axes(instances.covariance.astype(np.float64))[1]
     sizes = np.maximum(2 * SIGMAS * sigma, LEAST_SIZE).tolist()
-    colors = (label_colors(len(instances))[1:] / 255.0).tolist()
+    colors = (id_colors(instances.names)[1:] / 255.0).tolist()
+    ids = instances.names[1:].tolist()
     for i, (pose, (length, width, height), (r, g, b)) in enumerate(zip(instance_poses(instances), sizes, colors)):
         drawn.append(
             Marker(
                 header=header,
                 ns="parts",
-                id=i + 1,
+                id=ids[i],
                 type=Marker.SPHERE,
                 pose=pose,
                 scale=Vector3(x=length, y=width, z=height),
@@ -49,12 +50,12 @@ def markers(frame: Frame, instances: Instances) -> MarkerArray:
             Marker(
                 header=header,
                 ns="order",
-                id=i + 1,
+                id=ids[i],
                 type=Marker.TEXT_VIEW_FACING,
                 pose=Pose(position=above),
                 scale=Vector3(z=0.012),
                 color=WHITE,
-                text=f"{i + 1} (order {instances.depth_order[i]})",
+                text=f"{ids[i]} (order {instances.depth_order[i]})",
                 lifetime=LIFETIME,
             )
         )

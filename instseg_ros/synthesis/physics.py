@@ -148,6 +148,37 @@ def drop(part: Part, n: int, bin: Bin, rng: np.random.Generator | Sequence[int])
     return Settled(part, bin, poses, penetration, speed, steps + more, seeds)
 
 
+def go_on(settled: Settled, keep: np.ndarray, looks: int, interval: int) -> list[Settled]:
+    """Take parts out of a pile and watch the others settle anew.
+
+    Args:
+        settled: the pile; a part that is taken away is gone at once.
+        keep: (n,) bool, the parts that stay, in the same order; at least one.
+        looks: how many looks to take.
+        interval: steps before each.
+
+    Returns:
+        the pile at each look, ``steps`` counted from the start.
+    """
+    n = int(keep.sum())
+    model, data = _scene(settled.part, n)
+    _place_walls(model, settled.bin)
+    mujoco.mj_resetData(model, data)
+    model.body_gravcomp[1:] = 0.0
+    position, velocity = data.qpos.reshape(n, 7), data.qvel.reshape(n, 6)
+    position[:, :3] = settled.poses[keep, :3, 3]
+    for row, pose in zip(position, settled.poses[keep]):
+        mujoco.mju_mat2Quat(row[3:], pose[:3, :3].ravel())
+    seen = []
+    with _quiet():
+        for look in range(1, looks + 1):
+            mujoco.mj_step(model, data, interval)
+            mujoco.mj_forward(model, data)
+            speed = float(_speeds(velocity, settled.part).max())
+            seen.append(Settled(settled.part, settled.bin, _poses(data, n), _penetration(data), speed, look * interval))
+    return seen
+
+
 @lru_cache(maxsize=8)
 def _scene(part: Part, n: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
     """Model of n free parts above a floor and four walls; the walls are put in place later."""
@@ -217,8 +248,7 @@ def _settle(model: mujoco.MjModel, data: mujoco.MjData, part: Part, n: int) -> t
     velocity, still = data.qvel.reshape(n, 6), 0
     for steps in range(CHECK, SETTLE_LIMIT + 1, CHECK):
         mujoco.mj_step(model, data, CHECK)
-        speed = np.linalg.norm(velocity[:, :3], axis=1) + part.radius * np.linalg.norm(velocity[:, 3:], axis=1)
-        fastest = float(speed.max())
+        fastest = float(_speeds(velocity, part).max())
         if not np.isfinite(fastest) or data.warning.number.any():
             return None
         still = still + 1 if fastest < REST_SPEED else 0
@@ -226,6 +256,11 @@ def _settle(model: mujoco.MjModel, data: mujoco.MjData, part: Part, n: int) -> t
             mujoco.mj_forward(model, data)
             return fastest, steps
     return None
+
+
+def _speeds(velocity: np.ndarray, part: Part) -> np.ndarray:
+    """(n,) m/s: fastest speed of any point of each part, from velocities (n, 6)."""
+    return np.linalg.norm(velocity[:, :3], axis=1) + part.radius * np.linalg.norm(velocity[:, 3:], axis=1)
 
 
 def _poses(data: mujoco.MjData, n: int) -> np.ndarray:
