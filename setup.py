@@ -48,9 +48,9 @@ setup(
     entry_points={
         "console_scripts": [
             "instseg = instseg_ros.cli:main",
-            "segmenter = instseg_ros.nodes.segmenter:main",
-            "bag_player = instseg_ros.nodes.bag_player:main",
-            "evaluator = instseg_ros.nodes.evaluator:main",
+            "segmenter = instseg_ros.nodes.executables:segmenter",
+            "bag_player = instseg_ros.nodes.executables:bag_player",
+            "evaluator = instseg_ros.nodes.executables:evaluator",
         ]
     },
 )

@@ -9,6 +9,11 @@ State on ``~/state`` (diagnostic_msgs/DiagnosticStatus, latched): waiting, playi
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # ahead of the imports that take long
+    from .executables import run
+
+    raise SystemExit(run("bag_player"))
+
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -261,7 +266,3 @@ def _in_order(bundle: Bundle) -> Iterator[Message]:
 def main(args: Sequence[str] | None = None) -> int:
     """Executable ``bag_player``."""
     return runner.run(lambda: [BagPlayerNode()], args)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -9,6 +9,11 @@ The run ends when bag_player reports ``finished``, after ``idle_timeout``, or on
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # ahead of the imports that take long
+    from .executables import run
+
+    raise SystemExit(run("evaluator"))
+
 import queue
 import threading
 import time
@@ -225,7 +230,3 @@ def describe(result: dict) -> str:
 def main(args: Sequence[str] | None = None) -> int:
     """Executable ``evaluator``."""
     return runner.run(lambda: [EvaluatorNode()], args)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # ahead of the imports that take long
+    from .executables import run
+
+    raise SystemExit(run("segmenter"))
+
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -232,7 +237,3 @@ def _describe(error: Exception) -> str:
 def main(args: Sequence[str] | None = None) -> int:
     """Executable ``segmenter``."""
     return runner.run(lambda: [SegmenterNode()], args)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # ahead of the imports that take long
+    from .executables import run
+
+    raise SystemExit(run("up"))
+
 import argparse
 import importlib
 import sys
@@ -79,7 +84,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"instseg up: {error}", file=sys.stderr)
         return 2
     return runner.run(lambda: make_nodes(args), words)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
