@@ -6,6 +6,7 @@ import array
 import re
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,11 +83,11 @@ def test_nothing_is_computed_for_topics_without_subscribers(rig, monkeypatch):
     made = []
 
     def watched(output):
-        def make(frame, instances):
+        def make(frame, instances, *placement):
             made.append(output.topic)
-            return output.make(frame, instances)
+            return output.make(frame, instances, *placement)
 
-        return outputs.Output(output.topic, output.type, make)
+        return replace(output, make=make)
 
     monkeypatch.setattr(outputs, "OUTPUTS", [watched(output) for output in outputs.OUTPUTS])
     segmenter = KnownAnswer()

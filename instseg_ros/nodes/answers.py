@@ -1,4 +1,8 @@
-"""Instances → the messages of the output topics, one function a topic. All carry the header of the depth image."""
+"""Instances → the messages of the output topics, one function a topic. All carry the stamp of the depth image.
+
+Images are in the camera's frame. What has a place in space takes a ``Placement``, and the instances already placed by it;
+None is the camera's frame.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from ..drawing import colorize_depth, draw_overlay, id_colors
 from ..frame import Frame
 from ..geometry import deproject, principal_axes, quaternion_from_matrix
 from ..instances import Instances
+from ..placement import Placement
 from .messages import fill_image, header_of, image_message
 
 BACKGROUND_GRAY = 96
@@ -34,6 +39,14 @@ POINT_FIELDS = [*_fields("x y z rgb", PointField.FLOAT32), *_fields("label", Poi
 """Fields of ``~/points``; ``rgb`` is packed as PCL does."""
 
 
+def placed_header(frame: Frame, placement: Placement | None) -> Header:
+    """Header with the stamp of ``frame`` and the frame of ``placement``."""
+    header = header_of(frame)
+    if placement is not None:
+        header.frame_id = placement.frame_id
+    return header
+
+
 def masks(frame: Frame, instances: Instances) -> Image:
     """Label image 16UC1, 0 = background."""
     return image_message(instances.named(instances.labels), "16UC1", header_of(frame))
@@ -44,32 +57,33 @@ def amodal_layers(frame: Frame, instances: Instances) -> Image:
     return fill_image(images.encode_layers(instances.named(instances.layers)), header_of(frame))
 
 
-def instances_cloud(frame: Frame, instances: Instances) -> PointCloud2:
-    """One point per instance, row ``i`` = label ``i + 1`` (its id, where parts are tracked): centroid, covariance and the rest of ``INSTANCE_FIELDS``."""
-    return point_cloud2.create_cloud(header_of(frame), INSTANCE_FIELDS, instance_table(instances))
+def instances_cloud(frame: Frame, instances: Instances, placement: Placement | None = None) -> PointCloud2:
+    """One point per instance: centroid, covariance, label as in the masks, and the rest of ``INSTANCE_FIELDS``."""
+    return point_cloud2.create_cloud(placed_header(frame, placement), INSTANCE_FIELDS, instance_table(instances))
 
 
-def poses(frame: Frame, instances: Instances) -> PoseArray:
+def poses(frame: Frame, instances: Instances, placement: Placement | None = None) -> PoseArray:
     """Centroid and principal axes (x = longest) of each instance, in depth order: the first is on top."""
     ordered = instance_poses(instances)
-    return PoseArray(header=header_of(frame), poses=[ordered[i] for i in np.argsort(instances.depth_order)])
+    return PoseArray(header=placed_header(frame, placement), poses=[ordered[i] for i in np.argsort(instances.depth_order)])
 
 
-def points(frame: Frame, instances: Instances) -> PointCloud2:
+def points(frame: Frame, instances: Instances, placement: Placement | None = None) -> PointCloud2:
     """Every valid depth pixel as x y z rgb label; label 0 keeps the camera's colour, or gray without one."""
     valid = np.flatnonzero(np.isfinite(frame.depth))  # indices: far faster than a boolean mask
     labels = instances.labels.reshape(-1).take(valid)
     palette = _packed(id_colors(instances.names))
     palette[0] = BACKGROUND_GRAY * 0x010101
     columns = np.empty((len(valid), 5), np.uint32)
-    columns[:, :3] = deproject(frame.depth, frame.K).view(np.uint32).reshape(-1, 3).take(valid, 0)
+    xyz = deproject(frame.depth, frame.K).reshape(-1, 3).take(valid, 0)
+    columns[:, :3] = (xyz if placement is None else placement.points(xyz)).view(np.uint32)
     columns[:, 3] = palette.take(labels)
     if frame.color is not None:
         background = np.flatnonzero(labels == 0)
         columns[background, 3] = _packed(frame.color.reshape(-1, 3).take(valid.take(background), 0))
     columns[:, 4] = instances.named(labels)
     rows = columns.view(point_cloud2.dtype_from_fields(POINT_FIELDS)).reshape(-1)
-    return point_cloud2.create_cloud(header_of(frame), POINT_FIELDS, rows)
+    return point_cloud2.create_cloud(placed_header(frame, placement), POINT_FIELDS, rows)
 
 
 def _packed(rgb: np.ndarray) -> np.ndarray:
@@ -93,14 +107,14 @@ def instance_poses(instances: Instances) -> list[Pose]:
     ]
 
 
-def detections(frame: Frame, instances: Instances) -> object:
+def detections(frame: Frame, instances: Instances, placement: Placement | None = None) -> object:
     """``vision_msgs/Detection3DArray``, one detection per instance: id as in the masks, covariance in the position block.
 
     The box is the solid one with the same second moments: its edges are √12 standard deviations along the axes.
     """
     from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
-    header: Header = header_of(frame)
+    header = placed_header(frame, placement)
     sigma = principal_axes(instances.covariance.astype(np.float64))[1]
     array = Detection3DArray(header=header)
     for i, pose in enumerate(instance_poses(instances)):

@@ -12,8 +12,8 @@ from ..drawing import id_colors
 from ..frame import Frame
 from ..geometry import principal_axes
 from ..instances import Instances
-from .answers import instance_poses
-from .messages import header_of
+from ..placement import Placement
+from .answers import instance_poses, placed_header
 
 SIGMAS = 2.0
 """Half axes of the drawn ellipsoids in standard deviations of the surface points: about the size of the part."""
@@ -24,9 +24,11 @@ LIFETIME = Duration(sec=5)
 WHITE = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
 
 
-def markers(frame: Frame, instances: Instances) -> MarkerArray:
+def markers(frame: Frame, instances: Instances, placement: Placement | None = None) -> MarkerArray:
     """Covariance ellipsoids in the colours of the overlay, with label and depth order above; replaces the last ones."""
-    header = header_of(frame)
+    header = placed_header(frame, placement)
+    optical_axis = np.array([0.0, 0.0, 1.0])
+    away = optical_axis if placement is None else placement.direction(optical_axis)
     drawn = [Marker(header=header, action=Marker.DELETEALL)]
     sigma = principal_axes(instances.covariance.astype(np.float64))[1]
     sizes = np.maximum(2 * SIGMAS * sigma, LEAST_SIZE).tolist()
@@ -45,14 +47,14 @@ def markers(frame: Frame, instances: Instances) -> MarkerArray:
                 lifetime=LIFETIME,
             )
         )
-        above = Point(x=pose.position.x, y=pose.position.y, z=pose.position.z - length / 2)  # towards the camera
+        x, y, z = (instances.centroid[i] - length / 2 * away).tolist()  # towards the camera
         drawn.append(
             Marker(
                 header=header,
                 ns="order",
                 id=ids[i],
                 type=Marker.TEXT_VIEW_FACING,
-                pose=Pose(position=above),
+                pose=Pose(position=Point(x=x, y=y, z=z)),
                 scale=Vector3(z=0.012),
                 color=WHITE,
                 text=f"{ids[i]} (order {instances.depth_order[i]})",

@@ -15,6 +15,7 @@ from visualization_msgs.msg import MarkerArray
 
 from ..frame import Frame
 from ..instances import Instances
+from ..placement import Placement
 from . import answers
 from .markers import markers
 
@@ -28,20 +29,24 @@ NEWEST_RELIABLE = QoSProfile(
 
 @dataclass(frozen=True)
 class Output:
-    """A topic below the node's name, its message type, and the function that makes the message."""
+    """A topic below the node's name, its message type, and the function that makes the message.
+
+    ``spatial``: it gives places in space, which ``target_frame`` moves; the function takes the placement, too.
+    """
 
     topic: str
     type: type
-    make: Callable[[Frame, Instances], Any]
+    make: Callable[..., Any]
+    spatial: bool = False
 
 
 OUTPUTS = [
     Output("masks", Image, answers.masks),
-    Output("instances", PointCloud2, answers.instances_cloud),
-    Output("poses", PoseArray, answers.poses),
+    Output("instances", PointCloud2, answers.instances_cloud, spatial=True),
+    Output("poses", PoseArray, answers.poses, spatial=True),
     Output("amodal_layers", Image, answers.amodal_layers),
-    Output("markers", MarkerArray, markers),
-    Output("points", PointCloud2, answers.points),
+    Output("markers", MarkerArray, markers, spatial=True),
+    Output("points", PointCloud2, answers.points, spatial=True),
     Output("overlay", Image, answers.overlay),
 ]
 """In the order of publishing: what a grasp planner waits for comes first, pictures for people last."""
@@ -61,11 +66,13 @@ class Outputs:
         """Whether anybody listens to any of the topics."""
         return any(publisher.get_subscription_count() for _, publisher in self._publishers)
 
-    def publish(self, frame: Frame, instances: Instances) -> None:
-        """Make and publish the messages that somebody listens to."""
+    def publish(self, frame: Frame, instances: Instances, placement: Placement) -> None:
+        """Make and publish the messages that somebody listens to; instances in the camera's frame."""
+        placed = placement.instances(instances)
         for output, publisher in self._publishers:
             if publisher.get_subscription_count():
-                publisher.publish(output.make(frame, instances))
+                message = output.make(frame, placed, placement) if output.spatial else output.make(frame, instances)
+                publisher.publish(message)
 
     def close(self) -> None:
         """Take the topics back."""
@@ -79,4 +86,4 @@ def _optional() -> list[Output]:
         return []
     from vision_msgs.msg import Detection3DArray
 
-    return [Output("detections", Detection3DArray, answers.detections)]
+    return [Output("detections", Detection3DArray, answers.detections, spatial=True)]
