@@ -1,7 +1,8 @@
-"""Segment the bin under a depth camera: the segmenter node, wired to realsense2_camera's topics, and RViz on request.
+"""Segment the bin under a depth camera: the camera and RViz on request, and the segmenter wired to realsense2_camera's topics.
 
-    ros2 launch realsense2_camera rs_launch.py align_depth.enable:=true
-    ros2 launch instseg_ros bin_picking.launch.py model:=clusternet-bin rviz:=true
+    ros2 launch instseg_ros bin_picking.launch.py camera:=realsense rviz:=true
+    ros2 launch instseg_ros bin_picking.launch.py namespace:=left camera_namespace:=left target_frame:=base_link     # the second
+    ros2 launch instseg_ros bin_picking.launch.py namespace:=right camera_namespace:=right target_frame:=base_link   # camera, too
 """
 
 from pathlib import Path
@@ -11,25 +12,37 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 from instseg_ros.shared_memory import VARIABLE, fitting_profile
 
 SHARE = Path(get_package_share_directory("instseg_ros"))
 BOOLEAN = ["true", "false"]
 PICTURE_TOPICS = ["overlay", "markers", "points", "poses"]
+RESPAWN_DELAY = 2.0
+"""Seconds."""
 
 ARGUMENTS = [
     DeclareLaunchArgument("model", default_value="", description="Model directory or shipped model's name; empty: that of params_file."),
     DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N; empty: that of params_file."),
     DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "bin_picking.yaml"), description="Parameters of the nodes."),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node; for two cameras, two namespaces."),
-    DeclareLaunchArgument("camera_namespace", default_value="camera", description="camera_namespace of realsense2_camera."),
-    DeclareLaunchArgument("camera_name", default_value="camera", description="camera_name of realsense2_camera."),
-    DeclareLaunchArgument("autostart", default_value="true", choices=BOOLEAN, description="false: a lifecycle manager starts it."),
+    DeclareLaunchArgument("target_frame", default_value="", description="tf2 frame of positions, such as base_link; empty: the camera's."),
+    DeclareLaunchArgument(
+        "camera",
+        default_value="none",
+        choices=["none", "realsense", "instseg"],
+        description="Driver to start: none (it runs), realsense (realsense2_camera), instseg (this package's, on pyrealsense2).",
+    ),
+    DeclareLaunchArgument("camera_namespace", default_value="camera", description="Namespace of the camera, as of realsense2_camera."),
+    DeclareLaunchArgument("camera_name", default_value="camera", description="Name of the camera, as of realsense2_camera."),
+    DeclareLaunchArgument("serial_no", default_value="", description="Serial number of the camera to start; empty: the first found."),
+    DeclareLaunchArgument("autostart", default_value="true", choices=BOOLEAN, description="false: a lifecycle manager starts the nodes."),
+    DeclareLaunchArgument("respawn", default_value="false", choices=BOOLEAN, description="Start a node anew that ended by itself."),
     DeclareLaunchArgument("use_sim_time", default_value="false", choices=BOOLEAN, description="Take the time from /clock (bags)."),
     DeclareLaunchArgument("rviz", default_value="false", choices=BOOLEAN, description="Open RViz with the overlay, cloud and markers."),
     DeclareLaunchArgument(
-        "log_level", default_value="info", choices=["debug", "info", "warn", "error", "fatal"], description="Of the segmenter."
+        "log_level", default_value="info", choices=["debug", "info", "warn", "error", "fatal"], description="Of camera and segmenter."
     ),
 ]
 
@@ -48,32 +61,83 @@ def generate_launch_description() -> LaunchDescription:
 def make_nodes(context: LaunchContext) -> list[Node]:
     """The nodes for the arguments' values."""
     values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
-    camera = "".join(f"/{values[name]}" for name in ("camera_namespace", "camera_name") if values[name])
-    logger = ".".join([*filter(None, values["namespace"].split("/")), "instseg"])
+    nodes = [segmenter(values)]
+    if values["camera"] != "none":
+        nodes.append(camera(values))
+    if values["rviz"] == "true":
+        nodes.append(rviz(values))
+    return nodes
+
+
+def segmenter(values: dict[str, str]) -> Node:
+    """The segmenter; what an argument leaves empty is as ``params_file`` has it."""
+    camera_topics = path(values["camera_namespace"], values["camera_name"])
     overrides = {name: values[name] == "true" for name in ("autostart", "use_sim_time")}
-    overrides.update({name: values[name] for name in ("model", "device") if values[name]})
-    segmenter = Node(
+    overrides.update({name: text(values[name]) for name in ("model", "device", "target_frame") if values[name]})
+    return Node(
         package="instseg_ros",
         executable="segmenter",
         name="instseg",
         namespace=values["namespace"],
         parameters=[values["params_file"], overrides],
         remappings=[
-            ("depth/image", f"{camera}/aligned_depth_to_color/image_raw"),
-            ("depth/camera_info", f"{camera}/aligned_depth_to_color/camera_info"),
-            ("color/image", f"{camera}/color/image_raw"),
+            ("depth/image", f"{camera_topics}/aligned_depth_to_color/image_raw"),
+            ("depth/camera_info", f"{camera_topics}/aligned_depth_to_color/camera_info"),
+            ("color/image", f"{camera_topics}/color/image_raw"),
         ],
-        arguments=["--ros-args", "--log-level", f"{logger}:={values['log_level']}"],
-        output="screen",
+        **process(values, values["namespace"], "instseg"),
     )
-    if values["rviz"] == "false":
-        return [segmenter]
-    below = f"/{values['namespace'].strip('/')}" if values["namespace"].strip("/") else ""
-    rviz = Node(
+
+
+def camera(values: dict[str, str]) -> Node:
+    """A driver that publishes depth aligned to colour."""
+    ours = values["camera"] == "instseg"
+    overrides = {"align_depth.enable": True}
+    if values["serial_no"]:
+        overrides["serial_no"] = text(values["serial_no"].removeprefix("_"))
+    if ours:
+        overrides["autostart"] = values["autostart"] == "true"
+    return Node(
+        package="instseg_ros" if ours else "realsense2_camera",
+        executable="camera" if ours else "realsense2_camera_node",
+        name=values["camera_name"],
+        namespace=values["camera_namespace"],
+        parameters=[*([values["params_file"]] if ours else [{"camera_name": text(values["camera_name"])}]), overrides],
+        **process(values, values["camera_namespace"], values["camera_name"]),
+    )
+
+
+def rviz(values: dict[str, str]) -> Node:
+    """RViz on the topics of this segmenter, in the frame that its answers are in."""
+    below = path(values["namespace"])
+    fixed_frame = values["target_frame"] or f"{values['camera_name']}_color_optical_frame"
+    return Node(
         package="rviz2",
         executable="rviz2",
-        arguments=["-d", str(SHARE / "config" / "bin_picking.rviz")],
+        namespace=values["namespace"],
+        arguments=["-d", str(SHARE / "config" / "bin_picking.rviz"), "-f", fixed_frame],
         remappings=[(f"/instseg/{topic}", f"{below}/instseg/{topic}") for topic in PICTURE_TOPICS] if below else [],
-        parameters=[{"use_sim_time": overrides["use_sim_time"]}],
+        parameters=[{"use_sim_time": values["use_sim_time"] == "true"}],
+        output="screen",
     )
-    return [segmenter, rviz]
+
+
+def process(values: dict[str, str], namespace: str, name: str) -> dict[str, object]:
+    """How a node's process is run."""
+    logger = path(namespace, name).strip("/").replace("/", ".")
+    return {
+        "arguments": ["--ros-args", "--log-level", f"{logger}:={values['log_level']}"],
+        "output": "screen",
+        "respawn": values["respawn"] == "true",
+        "respawn_delay": RESPAWN_DELAY,
+    }
+
+
+def path(*names: str) -> str:
+    """Names of ROS as one with a slash before each; empty ones are left out."""
+    return "".join(f"/{name.strip('/')}" for name in names if name.strip("/"))
+
+
+def text(value: str) -> ParameterValue:
+    """A value that stays text, also where it reads as a number: serial numbers do."""
+    return ParameterValue(value, value_type=str)

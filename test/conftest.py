@@ -42,9 +42,14 @@ def ros_domain() -> int:
 @pytest.fixture
 def ros_env(ros_domain: int) -> dict[str, str]:
     """Environment for child processes."""
-    env = dict(os.environ, ROS_DOMAIN_ID=str(ros_domain), PYTHONUNBUFFERED="1", OMP_NUM_THREADS="1")
-    env.setdefault("AMENT_PREFIX_PATH", sys.prefix)
-    path = [str(ROOT), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, **node_environment(ros_domain)}
+
+
+def node_environment(domain: int) -> dict[str, str]:
+    """The variables that a node of this source tree needs in a process of its own."""
+    env = {"ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    env["AMENT_PREFIX_PATH"] = os.environ.get("AMENT_PREFIX_PATH", sys.prefix)
+    path = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     env["PYTHONPATH"] = os.pathsep.join([*path, str(COMPAT)] if str(COMPAT) in sys.path else path)
     return env
 

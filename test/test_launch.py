@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-import stat
 import sys
 from pathlib import Path
 
@@ -17,6 +16,9 @@ pytest.importorskip("launch_ros", reason="launch_ros is not installed")
 from conftest import ROOT  # noqa: E402
 from launch import LaunchContext  # noqa: E402
 from launch.actions import DeclareLaunchArgument  # noqa: E402
+from launch_prefix import make_prefix  # noqa: E402
+
+from node_rig import Client  # noqa: E402
 
 from instseg_ros.methods.classical.segmenter import write_classical_model  # noqa: E402
 
@@ -26,19 +28,8 @@ RUNNING = "segmenting what arrives on"
 
 @pytest.fixture
 def prefix(tmp_path, monkeypatch):
-    """The package as if it were installed, from the source tree."""
-    index = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
-    index.mkdir(parents=True)
-    (index / "instseg_ros").touch()
-    (tmp_path / "share" / "instseg_ros").symlink_to(ROOT)
-    executables = tmp_path / "lib" / "instseg_ros"
-    executables.mkdir(parents=True)
-    for name in ("segmenter", "bag_player", "evaluator"):
-        script = executables / name
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m instseg_ros.nodes.{name} "$@"\n')
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("AMENT_PREFIX_PATH", os.pathsep.join([str(tmp_path), os.environ.get("AMENT_PREFIX_PATH", sys.prefix)]))
-    return tmp_path
+    """launch finds the package in the source tree."""
+    monkeypatch.setenv("AMENT_PREFIX_PATH", make_prefix(tmp_path / "prefix"))
 
 
 def describe(name: str):
@@ -80,6 +71,43 @@ def test_bin_picking_starts_the_segmenter_in_its_namespace_and_ends_on_ctrl_c(la
     child.wait_for(f"[left.instseg]: {RUNNING} /cell/d435/aligned_depth_to_color/image_raw")
     assert child.stop(signal.SIGINT) == 0, child.output
     assert "process has finished cleanly" in child.output and "Traceback" not in child.output
+
+
+def test_realsense_and_rviz_are_started_for_this_camera(launch):
+    child = launch(
+        "bin_picking.launch.py", autostart="false", rviz="true", camera="realsense", namespace="left", camera_namespace="/left",
+        camera_name="d435", serial_no="_231122071284", target_frame="base_link",
+    )  # fmt: skip
+    child.wait_for("rviz2 was started as")
+    child.wait_for("realsense2_camera_node was started as")
+    child.wait_for("serial_no: '231122071284'")
+    for text in ("__ns:=/left", "__node:=d435", "align_depth.enable: true", "camera_name: d435"):
+        child.wait_for(text)
+    for text in ("-f base_link", "/instseg/overlay:=/left/instseg/overlay", "/instseg/points:=/left/instseg/points"):
+        child.wait_for(text)
+    assert child.stop(signal.SIGINT) == 0, child.output
+
+
+def test_two_cameras_side_by_side_each_with_its_own_segmenter(launch, ros_context, tmp_path):
+    pytest.importorskip("pyrealsense2", reason="pyrealsense2 is not installed")
+    write_classical_model(tmp_path / "model")
+    params = tmp_path / "params.yaml"
+    params.write_text("/**:\n  ros__parameters:\n    software: scene\n")
+    clients = []
+    for side in ("left", "right"):
+        launch(
+            "bin_picking.launch.py", model=tmp_path / "model", params_file=params, camera="instseg",
+            namespace=side, camera_namespace=side, camera_name=f"{side}_camera",
+        )  # fmt: skip
+    try:
+        for side in ("left", "right"):
+            clients.append(Client(ros_context, namespace=f"/{side}"))
+            clients[-1].hear("masks")
+        for client, side in zip(clients, ("left", "right")):
+            assert client.wait_for("masks").header.frame_id == f"{side}_camera_color_optical_frame"
+    finally:
+        for client in clients:
+            client.end()
 
 
 def test_a_lifecycle_manager_may_be_left_to_start_it(launch):

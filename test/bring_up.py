@@ -1,0 +1,34 @@
+"""What a lifecycle manager does (nav2_lifecycle_manager, with ``bond_timeout: 0.0``): change the state, then ask for it."""
+
+from __future__ import annotations
+
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from node_rig import Client
+
+UP = [
+    ("configure", Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
+    ("activate", Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE),
+]
+DOWN = [
+    ("deactivate", Transition.TRANSITION_DEACTIVATE, State.PRIMARY_STATE_INACTIVE),
+    ("cleanup", Transition.TRANSITION_CLEANUP, State.PRIMARY_STATE_UNCONFIGURED),
+]
+SHUTDOWN = [("shutdown", Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, State.PRIMARY_STATE_FINALIZED)]
+
+
+def bring_up(client: Client) -> None:
+    """Configure and activate. AssertionError: a transition failed."""
+    _walk(client, UP)
+
+
+def bring_down(client: Client, *, finally_shutdown: bool = True) -> None:
+    """Deactivate and clean up, and shut down for good where wanted."""
+    _walk(client, DOWN + (SHUTDOWN if finally_shutdown else []))
+
+
+def _walk(client: Client, steps: list[tuple[str, int, int]]) -> None:
+    for name, transition, expected in steps:
+        done = client.call(ChangeState, "change_state", transition=Transition(id=transition)).success
+        state = client.call(GetState, "get_state").current_state
+        assert done and state.id == expected, f"{name}: success = {done}, the node is {state.label}"
