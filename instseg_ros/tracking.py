@@ -14,8 +14,10 @@ from .instances import Instances
 
 HIGHEST_ID = np.iinfo(np.uint16).max
 """Of a 16UC1 mask."""
-SEEN_THROUGH = 0.25
-"""Of its radius: when the view reaches this much farther than a missed part's surface, the part is not there any more."""
+SAME_SURFACE = 0.25
+"""Of a part's radius: a reading this near to the one before is of the same surface."""
+SAME_MASK = 0.3
+"""Masks that overlap this much (IoU) on the same surface are of one part, whatever the method says about its middle."""
 FORBIDDEN = 1e3
 """Cost of a pair that must not be matched; any other costs less than 2."""
 
@@ -25,8 +27,9 @@ class TrackingOptions:
     """When an instance is the part of an earlier frame.
 
     Attributes:
-        max_move: how far a part may move between two frames, in its own radii (root of the trace of its covariance). Distance is
-            the 2-Wasserstein distance of the Gaussians, so a change of size or direction counts as movement.
+        max_move: how far a part may move between two frames, in its own radii (root of the trace of its covariance), where
+            its mask alone does not tell. Distance is the 2-Wasserstein distance of the Gaussians, so a change of size or
+            direction counts as movement.
         max_missed: frames for which a part that is not found keeps its id.
 
     Raises:
@@ -65,6 +68,11 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def radius(self) -> np.ndarray:
+        """(T,) m, root mean square distance of the part's surface from its centroid."""
+        return np.sqrt(np.trace(self.covariance, axis1=1, axis2=2))
+
     @classmethod
     def none(cls, shape: tuple[int, int]) -> Tracks:
         """No parts in an image of ``shape`` (H, W)."""
@@ -100,7 +108,7 @@ class Tracker:
         pixels = np.flatnonzero(instances.labels > 0)
         label = instances.labels.reshape(-1).take(pixels)
         area = np.bincount(label, minlength=len(instances) + 1)[1:]
-        rows, columns = self._match(tracks, instances, _iou(tracks, pixels, label, area))
+        rows, columns = self._match(tracks, instances, _iou(tracks, frame.depth, pixels, label, area))
         ids = np.zeros(len(instances), np.int64)
         ids[columns] = tracks.ids[rows]
         keep = tracks.missed < self.options.max_missed
@@ -114,14 +122,14 @@ class Tracker:
 
     def _match(self, tracks: Tracks, instances: Instances, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows of tracks and of instances that are the same part: the cheapest assignment by movement and lost overlap."""
-        reach = self.options.max_move * np.sqrt(np.trace(tracks.covariance, axis1=1, axis2=2))
+        reach = np.maximum(self.options.max_move * tracks.radius, 1e-9)
         offset = np.linalg.norm(tracks.centroid[:, None] - instances.centroid[None], axis=2)
         row, column = np.nonzero(offset <= reach[:, None])  # the distance is no smaller than that of the centroids
-        move = gaussian_distance(
+        move = np.full(iou.shape, np.inf)
+        move[row, column] = gaussian_distance(
             tracks.centroid[row], tracks.covariance[row], instances.centroid[column], instances.covariance[column]
-        ) / np.maximum(reach[row], 1e-9)
-        cost = np.full((len(tracks), len(instances)), FORBIDDEN)
-        cost[row, column] = np.where(move <= 1, move + 1 - iou[row, column], FORBIDDEN)
+        ) / reach[row]
+        cost = np.where((move <= 1) | (iou >= SAME_MASK), np.minimum(move, 1) + 1 - iou, FORBIDDEN)
         row, column = linear_sum_assignment(cost)
         allowed = cost[row, column] < FORBIDDEN
         return row[allowed], column[allowed]
@@ -141,10 +149,14 @@ def _continues(before: Frame, now: Frame) -> bool:
     return same and now.stamp_ns >= before.stamp_ns
 
 
-def _iou(tracks: Tracks, pixels: np.ndarray, label: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """(T, N) overlap of the tracks' masks with those of labels 1…N, from the ``pixels`` that have a label."""
+def _iou(tracks: Tracks, depth: np.ndarray, pixels: np.ndarray, label: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """(T, N) overlap of the tracks' masks with those of labels 1…N, which the ``pixels`` have, where the surface is the same:
+    what comes to light where a part was taken is not that part."""
     n = len(area)
-    pairs = tracks.map.reshape(-1).take(pixels).astype(np.int64) * (n + 1) + label
+    row = tracks.map.reshape(-1).take(pixels)
+    change = np.abs(depth.reshape(-1).take(pixels) - tracks.surface.reshape(-1).take(pixels))
+    other = change > np.concatenate([[0], SAME_SURFACE * tracks.radius]).astype(np.float32).take(row)  # not for missing readings
+    pairs = np.where(other, 0, row).astype(np.int64) * (n + 1) + label
     both = np.bincount(pairs, minlength=(len(tracks) + 1) * (n + 1)).reshape(-1, n + 1)[1:, 1:]
     return both / np.maximum(tracks.pixels[:, None] + area[None] - both, 1)
 
@@ -158,8 +170,7 @@ def _seen_through(tracks: Tracks, which: np.ndarray, depth: np.ndarray) -> np.nd
     pixels = np.flatnonzero(np.concatenate([[False], which]).take(row))
     row = row.take(pixels).astype(np.int64) - 1
     now, before = depth.reshape(-1).take(pixels), tracks.surface.reshape(-1).take(pixels)
-    margin = SEEN_THROUGH * np.sqrt(np.trace(tracks.covariance, axis1=1, axis2=2))
-    behind = np.bincount(row, now > before + margin[row], len(tracks))
+    behind = np.bincount(row, now > before + SAME_SURFACE * tracks.radius[row], len(tracks))
     readings = np.bincount(row, np.isfinite(now) & np.isfinite(before), len(tracks))
     return which & (behind > 0.5 * readings)
 
