@@ -22,7 +22,8 @@ Prints one table: COCO AP and AR of masks, AR by occlusion (heavy: under 0.3 vis
 one-to-one and best-match, count accuracy, centroid error (mm), seconds an image. True instances that are visible to less
 than 10 % are ignored (BOP convention). --json writes these and more, with 95 % intervals, per part and per image."""
 EXAMPLE = """instseg evaluate --model models/clusternet-bin --baseline kmeans --data data/bins --split test --json result.json
-  instseg evaluate --benchmark insta10-sim --baseline all --count 5 --foreground truth --keep answers --markdown --json result.json"""
+  instseg evaluate --benchmark insta10-sim --baseline all --count 5 --foreground truth --keep answers --markdown --json result.json
+  instseg evaluate --model layered-shapes --shapes 6,12 --baseline layers2 --baseline layers4"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--benchmark", metavar="NAME", help="test images of a standard set (insta10-sim-small, …), made where they are missing"
     )
+    parser.add_argument("--shapes", metavar="N[,N…]", help="drawn shapes, N of each class in an image (default 1000 images, else --limit)")
     parser.add_argument("--part", metavar="NAME[,NAME…]", help="parts of the benchmark, or all (default: the model's, else all)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make its images (default 1)")
     parser.add_argument("--limit", metavar="N", type=int, help="only N images, spread evenly over the split")
@@ -84,14 +86,16 @@ def run(args: argparse.Namespace) -> dict:
     """Evaluate; the result is that of the first method, the others stand under ``baselines``."""
     if not args.model and not args.baseline:
         raise InputError("nothing to evaluate: give --model DIR, --baseline NAME, or both")
-    if not args.data and not args.benchmark:
-        raise InputError("no images to evaluate on: give --data DIR or --benchmark insta10-sim-small")
+    if not args.data and not args.benchmark and not args.shapes:
+        raise InputError("no images to evaluate on: give --data DIR, --benchmark insta10-sim-small or --shapes 6,12")
     if args.benchmark and args.split:
         raise InputError(
             f"--split {args.split} does not go with --benchmark, which is a test split: leave it out, or use --data DIR alone"
         )
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit must be at least 1, got {args.limit}")
+    if args.shapes:
+        return _evaluate_shapes(args)
     count = _count(args.count)
 
     from ..evaluation.table import format_markdown, format_table
@@ -214,3 +218,38 @@ def _evaluate(args: argparse.Namespace, sets: list[ImageSet], method: Method, ex
     if detections is not None:
         detections.write(export)
     return result
+
+
+def _evaluate_shapes(args: argparse.Namespace) -> dict:
+    """The protocol of Layered Embeddings; the result is that of the first N and method, all of them stand under ``shapes``."""
+    from tqdm import tqdm
+
+    from ..evaluation.shapes import IMAGES, KEYS, ceiling, evaluate_shapes, of_segmenter
+    from ..methods.segmenter import load_segmenter
+    from ..resources import find_model
+
+    for option in ("data", "benchmark", "split", "part", "keep", "pictures", "bop"):
+        if getattr(args, option):
+            raise InputError(f"--{option} does not go with --shapes, which draws its own images: leave one of them out")
+    numbers = args.shapes.split(",")
+    if not all(word.isdigit() and int(word) > 0 for word in numbers):
+        raise InputError(f"--shapes must be a number of shapes of each class, or several like 6,12, got {args.shapes!r}")
+    answers = {}
+    if args.model:
+        answers[Path(args.model).name] = of_segmenter(load_segmenter(find_model(args.model), args.device).segment)
+    for name in args.baseline:
+        layers = name.removeprefix("layers")
+        if not (layers.isdigit() and int(layers) > 0):
+            raise InputError(f"--baseline {name}: with --shapes it is layers2, layers3, …, perfect labels cut to so many layers")
+        answers[name] = ceiling(int(layers))
+    images = args.limit or IMAGES
+    results: dict[str, dict] = {}
+    print(f"{images} images each, seed {args.seed}\n{'N':>3}  {'':<16}" + "".join(f"{key:>12}" for key in KEYS))
+    for number in map(int, numbers):
+        with tqdm(total=images, desc=f"N = {number}", unit="image", disable=not sys.stderr.isatty()) as bar:
+            results[str(number)] = evaluate_shapes(answers, number, images, args.seed, bar.update)
+        for name, figures in results[str(number)].items():
+            cells = ("—" if figures[key] is None else f"{figures[key]:.3f}" for key in KEYS)
+            print(f"{number:>3}  {name:<16}" + "".join(f"{cell:>12}" for cell in cells))
+    first = next(iter(answers))
+    return {"method": first, **results[numbers[0]][first], "shapes": results, "seed": args.seed}

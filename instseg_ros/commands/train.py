@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 HELP = """Train a method. The run (config, log, checkpoints) is kept in OUT/run; OUT itself becomes the model directory.
 
-clusternet learns from a labelled dataset (--data). insegan learns from unlabelled depth: a rosbag of one fixed camera over one
+clusternet learns from a labelled dataset (--data). layered learns from a dataset with amodal masks (--data), or from shapes that are
+drawn as they are needed (--shapes). insegan learns from unlabelled depth: a rosbag of one fixed camera over one
 bin (--bag), with the parts stirred between frames, or the depth images of a dataset (--data)."""
 EXAMPLE = """instseg train clusternet --data data/bins --out runs/bins && instseg evaluate --model runs/bins --data data/bins
-  instseg train insegan --bag recordings/bolts --instances 5 --out runs/bolts"""
-DEFAULT_CONFIG = {"clusternet": "clusternet_compact", "insegan": "insegan_improved"}
+  instseg train insegan --bag recordings/bolts --instances 5 --out runs/bolts
+  instseg train layered --shapes 6,12 --out runs/shapes"""
+DEFAULT_CONFIG = {"clusternet": "clusternet_compact", "insegan": "insegan_improved", "layered": "layered_shapes"}
 IMAGES = ("images", "validation")
 """Folders in OUT/run with insegan's images, kept while a run can be resumed."""
 
@@ -30,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="model directory to write")
     defaults = ", ".join(f"{method}: {name}" for method, name in DEFAULT_CONFIG.items())
     parser.add_argument("--config", metavar="FILE", help=f"YAML, or the name of a shipped one (default {defaults})")
-    parser.add_argument("--init", metavar="DIR", help="clusternet: start from this model (directory or shipped name), not from random weights")
+    parser.add_argument("--init", metavar="DIR", help="clusternet, layered: start from this model (directory or shipped name), not from random weights")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT/run")
     parser.add_argument("--steps", metavar="N", type=int, help="stop after N optimiser steps in all")
+    parser.add_argument("--shapes", metavar="N[,N…]", help="layered: train on drawn shapes, N of each class in an image, instead of --data")
     unlabelled = parser.add_argument_group("insegan")
     unlabelled.add_argument("--bag", metavar="FILE", type=Path, help="rosbag2 of the bin, instead of --data")
     unlabelled.add_argument("--topic", "--depth", metavar="NAME", dest="topic", help="depth topic of the bag (default: the one it has)")
@@ -53,10 +56,36 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return metrics
 
 
-def _fit_clusternet(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+def _refuse_unlabelled(args: argparse.Namespace) -> None:
     for option in ("bag", "topic", "info", "instances", "roi", "depth_range", "min_frames"):
         if getattr(args, option) is not None:
             raise InputError(f"--{option.replace('_', '-')} is for methods that learn without labels (insegan): leave it out")
+
+
+def _refuse_shapes(args: argparse.Namespace) -> None:
+    if args.shapes is not None:
+        raise InputError("--shapes is for layered: leave it out, or make a dataset with `instseg synth shapes` and give it as --data")
+
+
+def _fit_layered(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    _refuse_unlabelled(args)
+    if (args.data is None) == (args.shapes is None):
+        raise InputError("layered learns from a dataset with amodal masks or from drawn shapes: give --data DIR or --shapes N")
+    if args.shapes is not None:
+        words = args.shapes.split(",")
+        if not all(word.isdigit() for word in words):
+            raise InputError(f"--shapes must be a number of shapes of each class, or several like 6,12, got {args.shapes!r}")
+        config["data"] = {**config.get("data", {}), "instances": [int(word) for word in words]}
+    if args.init is not None:
+        config["trainer"] = {**config.get("trainer", {}), "init": args.init}
+    from ..training.fit_layered import fit_layered
+
+    return fit_layered(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
+
+
+def _fit_clusternet(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    _refuse_unlabelled(args)
+    _refuse_shapes(args)
     if args.data is None:
         raise InputError("clusternet learns from labels: give --data DIR, a BOP dataset")
     from ..training.fit import fit_clusternet
@@ -68,7 +97,8 @@ def _fit_clusternet(args: argparse.Namespace, config: dict[str, Any]) -> dict[st
 
 def _fit_insegan(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
     if args.init is not None:
-        raise InputError("--init is for clusternet: insegan learns each part anew, leave it out")
+        raise InputError("--init is for clusternet and layered: insegan learns each part anew, leave it out")
+    _refuse_shapes(args)
     if (args.data is None) == (args.bag is None):
         raise InputError("insegan learns from either a bag or a dataset: give --bag FILE or --data DIR")
     if args.data is not None and (args.topic or args.info):
@@ -164,5 +194,5 @@ def _numbers(text: str | None, option: str, form: str, kind: type, count: int) -
     return numbers
 
 
-FIT = {"clusternet": _fit_clusternet, "insegan": _fit_insegan}
+FIT = {"clusternet": _fit_clusternet, "insegan": _fit_insegan, "layered": _fit_layered}
 """Method → what trains it; each imports what it needs."""

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from .protocol import occlusion_class
+from .protocol import HIDDEN, OCCLUSION, hidden_class, occlusion_class
 
 IGNORED_AREA = 1e11
 """The library ignores truth outside its area range, and its iscrowd is another thing: an ignored instance gets this area."""
 
 SIZES = {"small": [0, 32**2], "medium": [32**2, 96**2], "large": [96**2, 1e10]}
 # The same mechanism sorts by occlusion: the classes stand in for areas 1, 2 and 3.
-CLASSES = {"all": [0, 1e10], "heavy": [0.5, 1.5], "medium": [1.5, 2.5], "little": [2.5, 3.5]}
+CLASSES = {"occlusion": (OCCLUSION, occlusion_class), "hidden": (HIDDEN, hidden_class)}
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,17 @@ class CocoEvaluation:
 
     Args:
         images: the masks.
-        by: ``size`` gives the ranges small, medium, large; ``occlusion`` gives heavy, medium, little.
+        by: ``size`` gives the ranges small, medium, large; ``occlusion`` gives heavy, medium, little; ``hidden`` gives none,
+            partial, heavy.
     """
 
     def __init__(self, images: Sequence[Masks], by: str = "size") -> None:
         self.images, self.by = images, by
+        self.ranges = {"all": [0, 1e10]}
         if by == "size":
-            self.ranges = {"all": [0, 1e10], **SIZES}
+            self.ranges |= SIZES
         else:
-            self.ranges = CLASSES
+            self.ranges |= {name: [i + 0.5, i + 1.5] for i, name in enumerate(CLASSES[by][0])}
         self._evaluation = self._evaluate()
 
     def _evaluate(self) -> Any:
@@ -85,8 +87,8 @@ class CocoEvaluation:
         truth, answers = [], []
         for index, image in enumerate(self.images, 1):
             area = coco_mask.area(image.true) if image.true else np.zeros(0)
-            if self.by == "occlusion":
-                area = occlusion_class(image.visible_fraction) + 1
+            if self.by in CLASSES:
+                area = CLASSES[self.by][1](image.visible_fraction) + 1
             area = np.where(image.counted, area, IGNORED_AREA)
             truth += [_annotation(index, rle, value) for rle, value in zip(image.true, area)]
             area = coco_mask.area(image.found) if image.found else []

@@ -11,6 +11,9 @@ detection that matches them into a false positive (BOP Challenge 2022 to 2024: t
 OCCLUSION = {"heavy": (0.0, 0.3), "medium": (0.3, 0.75), "little": (0.75, 1.0)}
 """Visible fraction [low, high) of the occlusion classes of ClusterNet (section IV); the last one includes its end."""
 
+HIDDEN = {"none": 1e-5, "partial": 0.25, "heavy": 1.0}
+"""Largest hidden share of the occlusion classes of Layered Embeddings (paper-facts), on its 64 × 64 masks."""
+
 MATCH_IOU = 0.5
 """Instances are matched for centroid, covariance and order when their masks overlap at least this much."""
 
@@ -30,6 +33,11 @@ def occlusion_class(visible_fraction: np.ndarray) -> np.ndarray:
     """(N,) int64 index into ``OCCLUSION`` (0 heavy, 1 medium, 2 little) of visible fractions (N,) in [0, 1]; 3 = unknown."""
     classes = np.digitize(visible_fraction, [high for _, high in OCCLUSION.values()][:-1])
     return np.where(np.isnan(visible_fraction), len(OCCLUSION), classes)
+
+
+def hidden_class(visible_fraction: np.ndarray) -> np.ndarray:
+    """(N,) int64 index into ``HIDDEN`` (0 none, 1 partial, 2 heavy) of visible fractions (N,) in [0, 1]."""
+    return np.digitize(1 - np.asarray(visible_fraction, float), list(HIDDEN.values())[:-1], right=True)
 
 
 def describe() -> dict:

@@ -17,6 +17,7 @@ REGISTRY = {
     "classical": "instseg_ros.methods.classical.segmenter:ClassicalSegmenter",
     "clusternet": "instseg_ros.methods.clusternet.segmenter:ClusterNetSegmenter",
     "insegan": "instseg_ros.methods.insegan.segmenter:InSeGANSegmenter",
+    "layered": "instseg_ros.methods.layered.segmenter:LayeredSegmenter",
 }
 """``method`` of ``model.yaml`` → ``module:class``; imported only when asked for."""
 

@@ -104,27 +104,30 @@ class ShapesRecipe(Recipe):
         reference = rng.uniform(0.1, 0.9, (n, 2)) * SIZE
         centre = np.empty((n, 2))
         masks = np.zeros((n, SIZE, SIZE), bool)
-        level = np.zeros((SIZE, SIZE), np.int64)
-        outlines = [np.empty(0)] * n
+        windows: list[tuple[slice, slice]] = []
+        paper = np.full((SIZE, SIZE), 255, np.uint8)
+        outlines, box = [], np.zeros((n, 4), np.int64)
         for i, name in enumerate(names):
             c, s = np.cos(turn[i]), np.sin(turn[i])
             corners = SHAPES[name] @ np.array([[c, s], [-s, c]])
             centre[i] = reference[i] - corners[0]
-            outlines[i] = np.rint((corners + centre[i]) * 16).astype(np.int32)  # cv2: 4 fractional bits
-            filled = np.zeros((SIZE, SIZE), np.uint8)
-            cv2.fillPoly(filled, [outlines[i]], 1, cv2.LINE_8, 4)
-            masks[i] = filled.view(bool)
-        paper = np.full((SIZE, SIZE), 255, np.uint8)
+            outlines.append(np.rint((corners + centre[i]) * 16).astype(np.int32))  # cv2: 4 fractional bits
+            cv2.fillPoly(masks[i].view(np.uint8), [outlines[i]], 1, cv2.LINE_8, 4)
+            box[i] = x, y, w, h = cv2.boundingRect(masks[i].view(np.uint8))
+            windows.append((slice(y, y + h), slice(x, x + w)))
+        edge = np.zeros((SIZE, SIZE), np.uint8)
         for i in np.argsort(-order):  # from the bottom up
-            cv2.fillPoly(paper, [outlines[i]], 255, cv2.LINE_8, 4)
-            edge = np.zeros_like(paper)
             cv2.polylines(edge, [outlines[i]], True, 1, 2 * LINE - 1, cv2.LINE_8, 4)
-            paper[(edge > 0) & masks[i]] = 0  # the outline lies inside its shape
-        layers = np.zeros((max(LAYERS, int(masks.sum(0).max())), SIZE, SIZE), np.uint16)
+            mask, line, part = masks[i][windows[i]], edge[windows[i]], paper[windows[i]]
+            part[mask] = 255 * (1 - line[mask])  # the outline lies inside its shape
+            cv2.polylines(edge, [outlines[i]], True, 0, 2 * LINE - 1, cv2.LINE_8, 4)
+        layers = np.zeros((max(LAYERS, int(masks.sum(0, dtype=np.uint8).max())), SIZE, SIZE), np.uint16)
+        level = np.zeros((SIZE, SIZE), np.int64)
         for i in np.argsort(order):  # from the top down
-            rows, columns = np.nonzero(masks[i])
+            rows, columns = np.nonzero(masks[i][windows[i]])
+            rows, columns = rows + windows[i][0].start, columns + windows[i][1].start
             layers[level[rows, columns], rows, columns] = i + 1
-            level[masks[i]] += 1
+            level[rows, columns] += 1
         pose = np.tile(np.eye(4), (n, 1, 1))
         pose[:, 0, 0] = pose[:, 1, 1] = np.cos(turn)
         pose[:, 1, 0] = np.sin(turn)
@@ -141,7 +144,7 @@ class ShapesRecipe(Recipe):
             masks=masks,
             layers=layers,
             pixels=masks.sum((1, 2)),
-            box=np.array([cv2.boundingRect(mask.view(np.uint8)) for mask in masks]),
+            box=box,
             depth_order=order,
         )
 

@@ -137,6 +137,19 @@ def learning_rate_factor(step: int, *, steps: int, warmup: int, decay: float) ->
     return max(min(rise, fall), 0.0)
 
 
+def adam(module: pl.LightningModule, config: OptimizerConfig) -> dict[str, Any]:
+    """What ``configure_optimizers`` returns: Adam with decoupled decay of all but biases and norms, and the schedule."""
+    decayed = [p for p in module.parameters() if p.ndim > 1]
+    plain = [p for p in module.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.999))
+    steps = int(module.trainer.estimated_stepping_batches)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, steps=steps, warmup=config.warmup, decay=config.decay)
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
 class ClusterNetModule(pl.LightningModule):
     """Optimises Eq. 3; validates with the runtime's own segmenter, so AP is of what the robot will run."""
 
@@ -184,13 +197,4 @@ class ClusterNetModule(pl.LightningModule):
             self.log(f"val/{name}", float(value) if value is not None and math.isfinite(value) else 0.0, prog_bar=name in ("AP", "AP50"), sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        o = self.optimizer
-        decayed = [p for p in self.parameters() if p.ndim > 1]
-        plain = [p for p in self.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": o.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=o.learning_rate, betas=(0.9, 0.999))
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, steps=steps, warmup=o.warmup, decay=o.decay)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return adam(self, self.optimizer)

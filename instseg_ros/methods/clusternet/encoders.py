@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -93,12 +94,16 @@ class VGG(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling (Chen et al. 2018): 1×1, one 3×3 per rate and the image mean, fused by 1×1."""
+    """Atrous spatial pyramid pooling (Chen et al. 2018): 1×1, one 3×3 per rate and the image mean, fused by 1×1.
 
-    def __init__(self, inputs: int, outputs: int, rates: Sequence[int]) -> None:
+    Args:
+        conv: (inputs, outputs, dilation=…) → the 3×3 convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rates: Sequence[int], conv: Callable[..., nn.Module] = partial(conv_bn, kernel=3)) -> None:
         super().__init__()
         self.local = conv_bn(inputs, outputs, 1)
-        self.atrous = nn.ModuleList(conv_bn(inputs, outputs, 3, dilation=rate) for rate in rates)
+        self.atrous = nn.ModuleList(conv(inputs, outputs, dilation=rate) for rate in rates)
         # No batch norm on the pooled branch: it is one pixel an image.
         self.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(inputs, outputs, 1), nn.ReLU(inplace=True))
         self.fuse = conv_bn(outputs * (2 + len(rates)), outputs, 1)

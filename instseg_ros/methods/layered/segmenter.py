@@ -1,0 +1,173 @@
+"""Layered Embeddings at run time: Frame → network → mean shift in embedding space, a class at a time → Instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...clustering.mean_shift import mean_shift
+from ...errors import InputError
+from ...frame import Frame
+from ...geometry import deproject, label_moments
+from ...instances import Instances
+from ..clusternet.inputs import network_inputs
+from ..clusternet.segmenter import fold_batch_norm
+from ..model_directory import ModelDirectory
+from ..segmenter import Segmenter
+from .network import STRIDE, LayeredConfig, LayeredEmbeddings, Prediction
+from .stack import amodal_pixels, compact, enlarge, stack_order
+
+PAD = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """Free numbers of the inference; stored as ``thresholds`` in ``model.yaml``.
+
+    Attributes:
+        bandwidth: of the mean shift, L1 in embedding space (1.5 in the paper).
+        min_cells: clusters of fewer cells of 4 × 4 pixels, all layers together, are dropped (5 in the paper's 64²).
+        min_score: instances below it are dropped.
+    """
+
+    bandwidth: float = 1.5
+    min_cells: int = 5
+    min_score: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.bandwidth > 0:
+            raise InputError(f"thresholds.bandwidth must be positive, got {self.bandwidth!r}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Thresholds:
+        """Read ``thresholds`` of a model directory."""
+        unknown = values.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise InputError(f"thresholds: unknown key {sorted(unknown)[0]!r}, known are {', '.join(f.name for f in fields(cls))}")
+        return cls(**values)
+
+
+class Clusters(NamedTuple):
+    """Instances at a quarter of the frame's size.
+
+    Attributes:
+        stack: (L, h, w) uint16, 1…N. score: (N,) mean probability of its class over the cells of an instance.
+        kind: (N,) class, from 1.
+    """
+
+    stack: np.ndarray
+    score: np.ndarray
+    kind: np.ndarray
+
+
+class LayeredSegmenter(Segmenter):
+    """Amodal instances. Without depth (a model of rgb alone needs none) centroid and covariance are NaN."""
+
+    def __init__(self, network: LayeredEmbeddings, thresholds: Thresholds, device: torch.device, *, description: str = "layered") -> None:
+        self.network = network.to(device).eval()
+        self.thresholds, self.device, self.description = thresholds, device, description
+        self.needs_color = "rgb" in network.config.inputs
+
+    @classmethod
+    def from_model(cls, model: ModelDirectory, device: torch.device) -> LayeredSegmenter:
+        try:
+            network = LayeredEmbeddings(LayeredConfig(**model.config["network"]))
+            thresholds = Thresholds.from_dict(model.config["thresholds"])
+        except TypeError as error:
+            raise InputError(f"{model.path / 'model.yaml'}: {error}") from None
+        model.load_into(network)
+        network = fold_batch_norm(network.eval()).to(memory_format=torch.channels_last)
+        return cls(network, thresholds, device, description=f"layered ({model.path.name})")
+
+    @torch.inference_mode()
+    def segment(self, frame: Frame) -> Instances:
+        inputs = self.network.config.inputs
+        if self.needs_color and frame.color is None:
+            raise InputError("this model needs colour: publish color/image or choose a depth-only model")
+        if set(inputs) != {"rgb"} and not np.isfinite(frame.depth).any():
+            return Instances.empty(frame.shape)
+        return answer(frame, self.cluster(self.predict(frame)), self.thresholds)
+
+    @torch.inference_mode()
+    def predict(self, frame: Frame) -> Prediction:
+        """Network output for one frame; cells beyond the frame are those of the padding."""
+        images, _ = network_inputs(frame.depth, frame.K, frame.color, self.network.config.inputs)
+        height, width = frame.shape
+        pad = (0, -width % PAD, 0, -height % PAD)
+        tensors = {}
+        for name, image in images.items():
+            tensor = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
+            tensors[name] = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
+        with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
+            prediction = self.network(tensors)
+        cells = np.s_[..., : -(-height // STRIDE), : -(-width // STRIDE)]
+        return Prediction(prediction.semantic[cells], prediction.embedding[cells])
+
+    @torch.inference_mode()
+    def cluster(self, prediction: Prediction) -> Clusters:
+        """Mean shift over the cells of each class, all layers together."""
+        probability, kind = prediction.semantic[0].softmax(1).max(1)
+        embedding = prediction.embedding[0].permute(0, 2, 3, 1)
+        ids = torch.zeros(kind.shape, dtype=torch.int64, device=kind.device)
+        found: list[int] = []
+        for k in range(1, len(self.network.config.classes) + 1):
+            cells = kind == k
+            labels, modes = self.group(embedding[cells])
+            ids[cells] = torch.where(labels >= 0, labels + 1 + len(found), 0)
+            found += [k] * len(modes)
+        n = len(found)
+        count = torch.bincount(ids.flatten(), minlength=n + 1)
+        score = torch.bincount(ids.flatten(), probability.flatten(), minlength=n + 1) / count.clamp_min(1)
+        stack = compact(ids.cpu().numpy().astype(np.uint16))
+        return Clusters(stack, score[1:].clamp(0, 1).float().cpu().numpy(), np.array(found, np.int64))
+
+    def group(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Cluster of each of N embeddings (N, C) of one class, −1 = none, and the modes (K, C)."""
+        if not len(points):
+            return torch.zeros(0, dtype=torch.int64, device=points.device), points
+        return mean_shift(points, bandwidth=self.thresholds.bandwidth, min_points=self.thresholds.min_cells)
+
+
+def answer(frame: Frame, clusters: Clusters, thresholds: Thresholds) -> Instances:
+    """Instances at the frame's size from those at a quarter of it."""
+    n = len(clusters.score)
+    height, width = frame.shape
+    large = np.stack([enlarge(layer, STRIDE) for layer in clusters.stack])[:, :height, :width]
+    stack = compact(large)
+    labels = stack[0]
+    whole = amodal_pixels(stack, n)
+    visible = np.bincount(labels.ravel(), minlength=n + 1)[1:]
+    centroid, covariance = _moments(frame, stack, n)
+    result = Instances(
+        labels=labels,
+        score=clusters.score,
+        centroid=centroid,
+        covariance=covariance,
+        visible_fraction=(visible / np.maximum(whole, 1)).astype(np.float32),
+        depth_order=stack_order(stack, n),
+        layers=stack,
+    )
+    return result.select((whole > 0) & (visible > 0) & (result.score >= thresholds.min_score))
+
+
+def _moments(frame: Frame, stack: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centroid (n, 3) m and covariance (n, 3, 3) m² of the amodal masks: hidden pixels are taken to lie at the median depth of the
+    instance's visible ones. NaN where none of these has depth."""
+    labels = stack[0]
+    valid = (labels > 0) & np.isfinite(frame.depth)
+    ids, z = labels[valid].astype(np.int64), frame.depth[valid]
+    order = np.lexsort((z, ids))
+    start = np.searchsorted(ids[order], np.arange(1, n + 2))
+    median = np.full(n + 1, np.nan, np.float32)
+    seen = np.flatnonzero(np.diff(start))
+    median[seen + 1] = z[order][(start[seen] + start[seen + 1]) // 2]
+    depth = median[stack]
+    depth[0] = np.where(valid, frame.depth, depth[0])
+    points = np.concatenate([deproject(layer, frame.K) for layer in depth])
+    centroid, covariance, _ = label_moments(stack.reshape(-1, stack.shape[-1]), points, n)
+    return centroid.astype(np.float32), covariance.astype(np.float32)

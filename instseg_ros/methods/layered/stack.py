@@ -1,0 +1,71 @@
+"""Amodal stacks: keeping them consistent, reading the order from them, enlarging them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def without_hidden(stack: np.ndarray) -> np.ndarray:
+    """A stack (D, H, W) without the labels that are nowhere in front; what lies behind them moves up."""
+    hidden = np.isin(stack, np.setdiff1d(stack, np.append(stack[0], 0)))
+    order = np.argsort(hidden, axis=0, kind="stable")
+    return np.take_along_axis(np.where(hidden, 0, stack), order, 0)
+
+
+def compact(stack: np.ndarray) -> np.ndarray:
+    """A stack (L, H, W) of labels in which each instance is once at a pixel, in front, and nothing lies behind emptiness."""
+    stack = stack.copy()
+    for behind in range(1, len(stack)):
+        stack[behind][(stack[:behind] == stack[behind]).any(0)] = 0
+    return np.take_along_axis(stack, np.argsort(stack == 0, axis=0, kind="stable"), 0)
+
+
+def amodal_pixels(stack: np.ndarray, n: int) -> np.ndarray:
+    """(n,) pixels of the whole masks of labels 1…n in a compact stack."""
+    return np.bincount(stack.ravel(), minlength=n + 1)[1:]
+
+
+def stack_order(stack: np.ndarray, n: int) -> np.ndarray:
+    """(n,) int32 rank of labels 1…n, 0 = on top, that contradicts the fewest pixels one could hope for.
+
+    Greedy: next comes the instance of which the fewest pixels are under instances that are still to come.
+    """
+    over = np.zeros((n + 1) * (n + 1), np.int64)  # [a, b]: pixels at which a is in front of b
+    for front in range(len(stack)):
+        for behind in range(front + 1, len(stack)):
+            both = stack[behind] > 0
+            over += np.bincount(stack[front][both].astype(np.int64) * (n + 1) + stack[behind][both], minlength=len(over))
+    over = over.reshape(n + 1, n + 1)[1:, 1:]
+    net = over - over.T  # what both say of each other cancels out
+    left, under = np.arange(n), np.maximum(net, 0).sum(0)
+    rank = np.empty(n, np.int32)
+    for place in range(n):
+        first = left[under[left].argmin()]
+        rank[first] = place
+        left = left[left != first]
+        under = under - np.maximum(net[first], 0)
+    return rank
+
+
+def enlarge(labels: np.ndarray, factor: int) -> np.ndarray:
+    """Labels (h, w) → (h · factor, w · factor): each pixel takes the label that has most of its bilinear neighbourhood.
+
+    Rounds the corners that cells would have; the pixel at the middle of a cell keeps the cell's label.
+    """
+    h, w = labels.shape
+    result = np.zeros((h * factor, w * factor), labels.dtype)
+    best = np.full(result.shape, -1.0, np.float32)
+    for label in np.unique(labels):
+        mask = labels == label
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        top, bottom = max(rows[0] - 1, 0), min(rows[-1] + 2, h)
+        left, right = max(columns[0] - 1, 0), min(columns[-1] + 2, w)
+        window = np.s_[top * factor : bottom * factor, left * factor : right * factor]
+        share = cv2.resize(
+            mask[top:bottom, left:right].astype(np.float32), None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR
+        )
+        more = share > best[window]
+        result[window][more] = label
+        best[window][more] = share[more]
+    return result

@@ -1,0 +1,161 @@
+"""One training run of Layered Embeddings: data, Lightning trainer, checkpoints, and the model directory at the end."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader
+
+from .. import __version__
+from ..bop import BopDataset
+from ..errors import InputError
+from ..files import write_atomic
+from ..methods.layered.network import LayeredConfig
+from ..methods.layered.segmenter import Thresholds
+from ..methods.model_directory import write_model
+from ..resources import find_model
+from .clusternet import OptimizerConfig
+from .config import SupervisedTrainerConfig, build, plain
+from .fit import start_from
+from .layered import LayeredModule, LossConfig
+from .layered_data import DataConfig, LayeredShapes, LayeredViews, collate
+
+SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The sections of a configuration, checked."""
+
+    network: LayeredConfig
+    loss: LossConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    trainer: SupervisedTrainerConfig
+    thresholds: Thresholds
+
+    @classmethod
+    def read(cls, config: dict[str, Any]) -> RunConfig:
+        """Check a configuration; missing keys take their defaults, unknown ones are an InputError."""
+        unknown = config.keys() - set(SECTIONS)
+        if unknown:
+            raise InputError(f"config: unknown section {sorted(unknown)[0]!r}, known are {', '.join(SECTIONS)}")
+        kinds = {
+            "network": LayeredConfig, "loss": LossConfig, "data": DataConfig, "optimizer": OptimizerConfig,
+            "trainer": SupervisedTrainerConfig,
+        }  # fmt: skip
+        built = {name: build(kind, name, config.get(name, {})) for name, kind in kinds.items()}
+        return cls(**built, thresholds=Thresholds.from_dict(config.get("thresholds", {})))
+
+
+class _CountEpochs(Callback):
+    """Tells the data which epoch it is, so that every epoch draws other images, also after a resume."""
+
+    def __init__(self, shapes: LayeredShapes) -> None:
+        self.shapes = shapes
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.shapes.epoch.fill_(trainer.current_epoch)
+
+
+def fit_layered(data: Path | None, out: Path, config: dict[str, Any], *, seed: int, resume: bool, limit_steps: int | None = None) -> dict[str, Any]:
+    """Train on shapes, or on the ``train`` split of a BOP dataset, and write the model directory ``out``.
+
+    ``out/run`` holds the configuration, the log and a checkpoint an epoch; ``resume`` goes on from the last of these.
+
+    Args:
+        data: None = shapes, drawn as they are needed.
+        config: see ``RunConfig``. limit_steps: stop after so many optimiser steps in all.
+
+    Returns:
+        the last means of the losses.
+
+    Raises:
+        InputError: bad configuration or data; a run in ``out`` that ``resume`` would be needed for.
+    """
+    run = RunConfig.read(config)
+    checkpoint = out / "run" / "last.ckpt"
+    if checkpoint.exists() and not resume:
+        raise InputError(f"{out} holds a training run: add --resume to go on with it or choose another --out")
+    if resume and not checkpoint.exists():
+        raise InputError(f"{checkpoint} does not exist, there is nothing to resume: leave --resume out")
+    samples = _samples(data, run, seed)
+
+    pl.seed_everything(seed, workers=True, verbose=False)
+    module = LayeredModule(run.network, run.loss, run.optimizer)
+    if run.trainer.init and not resume:
+        print(start_from(find_model(run.trainer.init), module.network, method="layered"))
+    resolved = {**{name: asdict(getattr(run, name)) for name in SECTIONS}, "seed": seed, "version": __version__}
+    write_atomic(out / "run" / "config.yaml", lambda file: file.write_text(yaml.safe_dump(plain(resolved), sort_keys=False)))
+    t = run.trainer
+    loader = DataLoader(
+        samples, t.batch_size, shuffle=data is not None, collate_fn=collate, num_workers=t.workers, drop_last=len(samples) >= t.batch_size,
+        persistent_workers=t.workers > 0, pin_memory=torch.cuda.is_available(), generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    callbacks: list[Callback] = [
+        ModelCheckpoint(out / "run", filename="last", save_on_train_epoch_end=True, save_top_k=1, enable_version_counter=False),
+        TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 100),
+    ]
+    if isinstance(samples, LayeredShapes):
+        callbacks.insert(0, _CountEpochs(samples))
+    if t.ema:
+        callbacks.append(EMAWeightAveraging(decay=t.ema))
+    precision = t.precision if t.precision != "auto" else ("bf16-mixed" if torch.cuda.is_available() else "32-true")
+    trainer = pl.Trainer(
+        max_epochs=t.epochs, max_steps=limit_steps or -1, precision=precision, callbacks=callbacks,
+        gradient_clip_val=run.optimizer.clip or None, logger=CSVLogger(out / "run", "log"), log_every_n_steps=20,
+        num_sanity_val_steps=0, enable_model_summary=False, accelerator="auto", devices="auto",
+    )  # fmt: skip
+    trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    metrics = {name: round(float(value), 4) for name, value in trainer.callback_metrics.items()}
+    if trainer.is_global_zero:
+        facts = {"data": data.resolve().name if data else "shapes", "images": len(samples) * (t.epochs if data is None else 1),
+                 "parts": list(run.network.classes), "epochs": t.epochs, "batch_size": t.batch_size, "seed": seed}  # fmt: skip
+        write_layered(out, module.network, run.thresholds, facts=facts, metrics=metrics)
+    return metrics
+
+
+def _samples(data: Path | None, run: RunConfig, seed: int) -> LayeredShapes | LayeredViews:
+    network = run.network
+    if data is None:
+        if network.classes != run.data.classes:
+            raise InputError(f"config network.classes {list(network.classes)} and data.classes {list(run.data.classes)} must agree to train on shapes")
+        return LayeredShapes(run.data, network.inputs, network.layers, seed)
+    dataset = BopDataset(data, "train")
+    unknown = sorted(set(dataset.part_names.values()) - set(network.classes))
+    if len(network.classes) > 1 and unknown:
+        raise InputError(f"config network.classes lacks {unknown[0]!r} of {data}: name every part, or one class for all")
+    return LayeredViews(dataset, network.inputs, network.classes, network.layers)
+
+
+def write_layered(out: Path, network: torch.nn.Module, thresholds: Thresholds, *, facts: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Write the model directory of a trained network, with a first model card."""
+    c = network.config
+    config = {
+        "method": "layered",
+        "name": out.name,
+        "network": plain(asdict(c)),
+        "input": {"modalities": list(c.inputs), "size": "any, padded to multiples of 16", "depth_range": [0.2, 2.0]},
+        "thresholds": asdict(thresholds),
+        "amodal": True,
+        "training": facts,
+        "metrics": metrics,
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
+    card = (
+        f"# {out.name}\n\nLayered Embeddings, inputs {', '.join(c.inputs)}, {c.layers} layers, {c.embedding}-dimensional embedding, "
+        f"{c.backbone} backbone; {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters.\nAmodal layers: {c.layers}.\n\n"
+        f"Trained on {facts['images']} images of {facts['data']} ({', '.join(facts['parts'])}; {facts['epochs']} epochs, "
+        f"batch {facts['batch_size']}, seed {facts['seed']}).\n\n| Last losses | Value |\n| --- | --- |\n{rows}\n"
+    )
+    write_model(out, config=config, weights=network.state_dict(), card=card)
