@@ -15,10 +15,11 @@ import numpy as np
 from ...errors import InputError
 from ...frame import Frame
 from ...geometry import crop_intrinsics, scale_intrinsics
-from .background import decode_background, encode_background, nearest_background
+from . import stored_normalisation
+from .foreground import CLOSING, deepest, parts_mask
+from .pixel_maps import between, warp_matrix
 
 LEAST_COVER = 0.5  # of the region of interest that a frame must show
-CLOSING = 5  # pixels; holes of the sensor up to this size lie within a part
 MOST_SAMPLES = 16  # per side of a working pixel
 
 
@@ -88,17 +89,17 @@ class Normalisation:
 
     def to_working(self, pixels: np.ndarray, K: np.ndarray | None = None) -> np.ndarray:
         """Pixels (…, 2), x first, of an image with intrinsics ``K`` (default: the training frames') → working pixels."""
-        scale, offset = _between(self.K if K is None else K, self.working_K)
+        scale, offset = between(self.K if K is None else K, self.working_K)
         return np.asarray(pixels, np.float64) * scale + offset
 
     def to_image(self, pixels: np.ndarray, K: np.ndarray | None = None) -> np.ndarray:
         """Working pixels (…, 2), x first → pixels of an image with intrinsics ``K`` (default: the training frames')."""
-        scale, offset = _between(self.working_K, self.K if K is None else K)
+        scale, offset = between(self.working_K, self.K if K is None else K)
         return np.asarray(pixels, np.float64) * scale + offset
 
     def to_frame(self, images: np.ndarray, frame: Frame, *, fill: float = -1.0) -> np.ndarray:
         """Working images (…, S, S) float32 → (…, H, W) float32 over the pixels of ``frame``, bilinear; ``fill`` outside."""
-        matrix = _matrix(frame.K, self.working_K)
+        matrix = warp_matrix(frame.K, self.working_K)
         h, w = frame.shape
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         stack = [
@@ -122,7 +123,7 @@ class Normalisation:
             InputError: the frame shows less than half of the region of interest, or comes from another kind of camera.
         """
         rows, columns = self.window(frame)
-        depth, part = frame.depth[rows, columns], self._foreground(frame, rows, columns)
+        depth, part = frame.depth[rows, columns], parts_mask(self, frame, rows, columns)
         value = np.where(part, self.from_metres(depth), np.float32(-1))
         holes = part & np.isnan(depth)
         if holes.any():
@@ -130,7 +131,7 @@ class Normalisation:
         K = crop_intrinsics(frame.K, columns.start, rows.start)
         pixels = self.roi[2] / self.size * frame.K[0, 0] / self.K[0, 0]  # of the frame along a side of a working pixel
         k = int(np.clip(np.ceil(pixels - 1e-6), 1, MOST_SAMPLES))
-        matrix = _matrix(scale_intrinsics(self.working_K, k, k), K)
+        matrix = warp_matrix(scale_intrinsics(self.working_K, k, k), K)
         flags = (cv2.INTER_NEAREST if pixels > 1 - 1e-6 else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
         fine = cv2.warpAffine(value, matrix, (k * self.size, k * self.size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=-1)
         return fine.reshape(self.size, k, self.size, k).mean((1, 3))
@@ -146,7 +147,7 @@ class Normalisation:
         """
         mask = np.zeros(frame.shape, bool)
         rows, columns = self.window(frame)
-        mask[rows, columns] = self._foreground(frame, rows, columns)
+        mask[rows, columns] = parts_mask(self, frame, rows, columns)
         return mask
 
     def intrusion(self, frame: Frame) -> float:
@@ -158,29 +159,7 @@ class Normalisation:
         rows, columns = self.window(frame)
         depth = frame.depth[rows, columns]
         with np.errstate(invalid="ignore"):
-            return float(((depth < self.near) & (depth < self._limit(frame, rows, columns))).mean())
-
-    def _foreground(self, frame: Frame, rows: slice, columns: slice) -> np.ndarray:
-        depth = frame.depth[rows, columns]
-        with np.errstate(invalid="ignore"):
-            raised = (depth > self.near) & (depth < self._limit(frame, rows, columns))
-        raised = cv2.morphologyEx(
-            raised.view(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
-        )
-        closed = cv2.morphologyEx(raised, cv2.MORPH_CLOSE, np.ones((CLOSING, CLOSING), np.uint8))
-        return (raised > 0) | ((closed > 0) & np.isnan(depth))
-
-    def _limit(self, frame: Frame, rows: slice, columns: slice) -> np.ndarray:
-        """(h, w) float32: the largest depth of a part in each pixel of the window."""
-        # The nearest background around each cell: at the step from wall to floor a reading may stem from either.
-        nearest = nearest_background(self.background)
-        x, y, side = self.roi
-        cells = len(nearest) / side
-        grid = scale_intrinsics(crop_intrinsics(self.K, x, y), cells, cells)
-        matrix = _matrix(crop_intrinsics(frame.K, columns.start, rows.start), grid)
-        size = (columns.stop - columns.start, rows.stop - rows.start)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(nearest, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE) - np.float32(self.margin)
+            return float(((depth < self.near) & (depth < deepest(self, frame, rows, columns))).mean())
 
     def window(self, frame: Frame) -> tuple[slice, slice]:
         """Rows and columns of the frame that the region of interest covers; InputError as ``apply``."""
@@ -190,7 +169,7 @@ class Normalisation:
                 f"the frame's pixels have the shape fx/fy = {frame.K[0, 0] / frame.K[1, 1]:.3f}, the model's camera "
                 f"{self.K[0, 0] / self.K[1, 1]:.3f}: use the camera that the model was trained with"
             )
-        scale, offset = _between(self.K, frame.K)
+        scale, offset = between(self.K, frame.K)
         x, y, side = self.roi
         corners = np.array([[x, y], [x + side, y + side]]) - 0.5
         visible = np.clip(corners, -0.5, np.array(self.image_size) - 0.5)
@@ -208,54 +187,13 @@ class Normalisation:
     # model.yaml
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``model.yaml``; the background as a 16-bit PNG in base64, in steps of 0.1 mm, 0 = unknown."""
-        return {
-            "K": self.K.tolist(),
-            "image_size": [int(v) for v in self.image_size],
-            "roi": [int(v) for v in self.roi],
-            "size": int(self.size),
-            "near": float(self.near),
-            "far": float(self.far),
-            "margin": float(self.margin),
-            "background_png": encode_background(self.background),
-        }
+        """Plain values for ``model.yaml``."""
+        return stored_normalisation.encode(self)
 
     @classmethod
     def from_dict(cls, values: Any) -> Normalisation:
         """The inverse of ``to_dict``; InputError names the key that is missing, unknown or wrong."""
-        known = ("K", "image_size", "roi", "size", "near", "far", "margin", "background_png")
-        if not isinstance(values, dict):
-            raise InputError(f"normalisation must hold {', '.join(known)}, got {values!r}"[:300])
-        for key in known:
-            if key not in values:
-                raise InputError(f"normalisation: {key!r} is missing, copy the model anew")
-        for key in values:
-            if key not in known:
-                raise InputError(f"normalisation: unknown key {key!r}, known are {', '.join(known)}")
-        width, height = _integers(values, "image_size", 2)
-        x, y, side = _integers(values, "roi", 3)
-        return cls(
-            K=_numbers(values, "K", (3, 3)),
-            image_size=(width, height),
-            roi=(x, y, side),
-            size=_integers({"size": [values["size"]]}, "size", 1)[0],
-            near=float(_numbers(values, "near", ())),
-            far=float(_numbers(values, "far", ())),
-            background=decode_background(values["background_png"]),
-            margin=float(_numbers(values, "margin", ())),
-        )
-
-
-def _between(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(scale (2,), offset (2,)) that take pixels of intrinsics ``source`` to those of ``target`` along the same rays."""
-    scale = target[[0, 1], [0, 1]] / source[[0, 1], [0, 1]]
-    return scale, target[:2, 2] - scale * source[:2, 2]
-
-
-def _matrix(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(2, 3) of ``_between`` for OpenCV."""
-    scale, offset = _between(source, target)
-    return np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
+        return cls(**stored_normalisation.decode(values))
 
 
 def _local_mean(value: np.ndarray, use: np.ndarray) -> np.ndarray:
@@ -264,20 +202,3 @@ def _local_mean(value: np.ndarray, use: np.ndarray) -> np.ndarray:
     weight = cv2.boxFilter(use.astype(np.float32), -1, window, normalize=False)
     total = cv2.boxFilter(np.where(use, value, np.float32(0)), -1, window, normalize=False)
     return np.where(weight > 0.5, total / np.maximum(weight, 1), np.float32(-1)).astype(np.float32)
-
-
-def _numbers(values: dict[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        array = np.array(values[key], np.float64).reshape(shape)
-    except (TypeError, ValueError):
-        array = np.array(np.nan)
-    if not np.isfinite(array).all():
-        raise InputError(f"normalisation: {key} must be {int(np.prod(shape))} finite number(s), got {values[key]!r}"[:300])
-    return array
-
-
-def _integers(values: dict[str, Any], key: str, count: int) -> list[int]:
-    numbers = _numbers(values, key, (count,))
-    if not (numbers == np.rint(numbers)).all() or np.abs(numbers).max() > 1e6:
-        raise InputError(f"normalisation: {key} must be {count} whole number(s) of pixels, got {values[key]!r}"[:300])
-    return [int(v) for v in numbers]
