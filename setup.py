@@ -51,6 +51,7 @@ setup(
             "segmenter = instseg_ros.nodes.executables:segmenter",
             "bag_player = instseg_ros.nodes.executables:bag_player",
             "evaluator = instseg_ros.nodes.executables:evaluator",
+            "grasp_planner = instseg_ros.nodes.executables:grasp_planner",
         ]
     },
 )

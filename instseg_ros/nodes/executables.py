@@ -16,4 +16,5 @@ def run(module: str) -> int:
     return importlib.import_module(f"{__package__}.{module}").main()
 
 
-segmenter, bag_player, evaluator = (partial(run, name) for name in ("segmenter", "bag_player", "evaluator"))
+NAMES = ("segmenter", "bag_player", "evaluator", "grasp_planner")
+segmenter, bag_player, evaluator, grasp_planner = (partial(run, name) for name in NAMES)
