@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import queue
+import signal
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("rclpy", reason="ROS 2 is not on the path")
 
+from instseg_ros.nodes import engine as engine_module  # noqa: E402
 from instseg_ros.nodes.complaints import REPEAT_AFTER, Complaints  # noqa: E402
+from instseg_ros.nodes.host import Setup  # noqa: E402
+from instseg_ros.nodes.sets import Arrival  # noqa: E402
 from instseg_ros.nodes.statistics import RATE_SPAN, Statistics  # noqa: E402
 from instseg_ros.nodes.worker import NewestFirst  # noqa: E402
 
@@ -70,7 +83,8 @@ def test_stopping_finishes_the_item_in_hand_and_gives_back_the_other(worker, gat
 def test_a_demanded_item_is_answered_even_where_it_is_replaced(worker, gate):
     worker.offer(1)
     gate.started.acquire()
-    future, taken = worker.demand(2)
+    taken = []
+    future = worker.demand(2, lambda: taken.append(2))
     assert taken
     assert worker.offer(3) == 2  # newer: it answers the demand
     gate.open(2)
@@ -81,16 +95,15 @@ def test_a_demand_takes_what_waits_already(worker, gate):
     worker.offer(1)
     gate.started.acquire()
     worker.offer(2)
-    future, taken = worker.demand(1)
-    assert not taken
+    future = worker.demand(1, lambda: pytest.fail("it was not taken"))
     gate.open(2)
     assert future.result(10) == "did 2"
 
 
-def test_demands_to_a_stopped_worker_are_cancelled(worker, gate):
+def test_a_stopped_worker_takes_nothing(worker, gate):
     worker.stop()
-    future, taken = worker.demand(1)
-    assert future.cancelled() and not taken
+    assert worker.offer(1) == 1
+    assert worker.demand(1, lambda: pytest.fail("it was not taken")).cancelled()
 
 
 def test_the_rate_is_limited_but_not_for_demands():
@@ -106,10 +119,82 @@ def test_the_rate_is_limited_but_not_for_demands():
     assert starts[1][1] - starts[0][1] >= 0.2
     worker.limit(0.001)
     worker.offer(2)
-    future, _ = worker.demand(3)
+    future = worker.demand(3)
     future.result(10)  # would take a quarter of an hour by the rate
     worker.stop()
     assert [item for item, _ in starts] == [0, 1, 2]
+
+
+class Bench:
+    """An engine without ROS whose work ends when, and how, the test says.
+
+    Attributes:
+        values: what the statistics say.
+    """
+
+    def __init__(self, patch):
+        patch.setattr(engine_module, "Intake", lambda *_, **__: SimpleNamespace(close=lambda: None))
+        patch.setattr(engine_module, "DEMAND_TIMEOUT", 0.0)
+        self._statistics, self._fates, self._done = Statistics(), queue.Queue(), threading.Semaphore(0)
+        host = SimpleNamespace(node=None, intake=None, statistics=self._statistics)
+        wanted = SimpleNamespace(max_rate=0.0, target_frame="")
+        self.engine = engine_module.Engine(host, Setup(SimpleNamespace(needs_color=False), Path(), wanted))
+        self.engine._pipeline.answer = self._work
+
+    def _work(self, job):
+        if self._fates.get(timeout=10) == "answer":
+            self._statistics.frame_answered(0.0, 0.0, 0)
+        else:
+            self._statistics.frame_skipped("failed")
+        self._done.release()
+        return True, ""
+
+    @property
+    def values(self):
+        return Counter({key: int(value) for key, value in self._statistics.values().items() if value.lstrip("-").isdigit()})
+
+    def do(self, action):
+        """One of ``ACTIONS``. Returns whether it could be done."""
+        engine, working = self.engine, self.engine._worker is not None
+        if action == "frame":
+            engine._on_frame(Arrival(None, None, None, 0.0))
+        elif action == "ask":
+            engine.segment_now()
+        elif action in ("enable", "disable"):
+            engine.answer_all(action == "enable")
+        elif action in ("answer", "fail"):
+            if not self.values["pending"]:
+                return False
+            self._fates.put(action)
+            assert self._done.acquire(timeout=10)
+        elif action == "start":
+            if not working:
+                engine.start()
+        elif action == "stop":
+            self._fates.put("answer")  # the frame in hand is finished, if there is one
+            engine.stop()
+            self._fates, self._done = queue.Queue(), threading.Semaphore(0)
+        return True
+
+
+ACTIONS = ("frame", "frame", "frame", "answer", "fail", "ask", "disable", "enable", "stop", "start")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(ACTIONS), max_size=30))
+def test_whatever_happens_every_frame_is_accounted_for_at_every_moment(actions):
+    with pytest.MonkeyPatch.context() as patch:
+        bench, did = Bench(patch), Counter()
+        for action in ["start", *actions, "stop"]:
+            did[action] += bench.do(action)
+            values = bench.values
+            assert 0 <= values["pending"] <= 2, action
+            assert values["skipped"] == sum(n for key, n in values.items() if key.startswith("skipped_"))
+    assert values["pending"] == 0
+    assert values["received"] == values["answered"] + values["replaced_by_newer"] + values["skipped"]
+    assert values["received"] - values["requested"] == did["frame"]
+    assert values["skipped_failed"] == did["fail"]
+    assert did["answer"] <= values["answered"] <= did["answer"] + did["stop"]
 
 
 def test_statistics_add_up_and_tell_rates_and_percentiles():
@@ -156,3 +241,17 @@ def test_warnings_are_repeated_seldom_and_one_kind_does_not_hide_another():
         "no depth 10 (9 more like this since)",
         "no color 10 (9 more like this since)",
     ]
+
+
+@pytest.mark.parametrize("name", ["segmenter", "bag_player", "evaluator", "up"])
+def test_executables_catch_ctrl_c_before_they_import_what_takes_long(name):
+    code = (
+        "import importlib, os, runpy, signal, sys\n"
+        "def imported(name):\n"
+        "    assert 'rclpy' not in sys.modules\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "importlib.import_module = imported\n"
+        f"runpy.run_module('instseg_ros.nodes.{name}', run_name='__main__')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (run.returncode, run.stderr) == (-signal.SIGINT, "")

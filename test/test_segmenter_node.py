@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import array
+import gc
 import re
 import threading
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("rclpy", reason="ROS 2 is not on the path")
 
@@ -20,6 +23,7 @@ from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from node_rig import INPUTS, TYPES, Rig, wait_until  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.exceptions import ParameterException  # noqa: E402
+from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from ros_scenes import FRAME_ID, HEIGHT, WIDTH, KnownAnswer, boxes, compressed_color, compressed_depth, messages  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
@@ -27,6 +31,7 @@ from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
 from instseg_ros.errors import InputError  # noqa: E402
 from instseg_ros.instances import Instances  # noqa: E402
+from instseg_ros.nodes import engine as engine_module  # noqa: E402
 from instseg_ros.nodes import outputs  # noqa: E402
 from instseg_ros.nodes import segmenter as segmenter_module  # noqa: E402
 from instseg_ros.nodes.messages import labels_from_message, stamp_ns  # noqa: E402
@@ -173,7 +178,11 @@ def test_bad_frames_are_skipped_counted_and_named_and_the_node_lives(rig):
 
 
 def test_a_model_that_fails_on_a_frame_is_asked_again(rig):
-    errors = [RuntimeError("CUDA out of memory"), ValueError("bug"), InputError("no such thing"), MemoryError("full"), KeyError(3)]
+    errors = {
+        "out_of_memory": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        "failed": ValueError("bug"),
+        "refused": InputError("no such thing"),
+    }
     failing = []
 
     def fail(frame):
@@ -183,12 +192,13 @@ def test_a_model_that_fails_on_a_frame_is_asked_again(rig):
     client = rig(KnownAnswer(before=fail)).client
     client.hear("masks")
     client.connect()
-    for count, error in enumerate(errors, 1):
+    for reason, error in errors.items():
         failing.append(error)
         client.send_frame(boxes(stamp_ns=now_ns())[0])
-        status = client.wait_for_status(lambda s: s["skipped"] == str(count) and str(error) in s["last_error"])
+        status = client.wait_for_status(lambda s: s.get(f"skipped_{reason}") == "1" and str(error) in s["last_error"])
         assert status["level"] == "1"
         client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+    client.wait_for_status(adds_up)
 
 
 def test_instances_without_a_place_in_space_are_left_out(rig):
@@ -210,19 +220,96 @@ def test_instances_without_a_place_in_space_are_left_out(rig):
 # ---- newest first
 
 
-def test_under_overload_the_newest_frame_wins_and_every_frame_is_accounted_for(rig):
-    segmenter = KnownAnswer(before=lambda frame: time.sleep(0.15))
-    client = rig(segmenter).client
+class Stream(threading.Thread):
+    """Sends frames at ``rate`` until ``end``; with ``wait`` none before the one before it was answered.
+
+    Attributes:
+        stamps: of the frames that were sent.
+    """
+
+    def __init__(self, client, rate, *, wait=False, color=False):
+        super().__init__(daemon=True)
+        self.stamps, self._client, self._period, self._wait, self._color = [], client, 1 / rate, wait, color
+        self._ending = threading.Event()
+        self._failure = None
+        self.start()
+
+    def run(self):
+        try:
+            while not self._ending.wait(self._period):
+                self.stamps.append(self._client.send_frame(boxes(stamp_ns=now_ns(), color=self._color)[0]))
+                if self._wait:
+                    self._client.wait_for_stamp(self.stamps[-1])
+        except AssertionError as failure:
+            self._failure = failure
+
+    def wait_for(self, more):
+        """Wait until ``more`` frames were sent."""
+        count = len(self.stamps) + more
+        wait_until(lambda: self._failure or len(self.stamps) >= count, f"{count} frames to be sent")
+
+    def end(self):
+        """Send no more; returns the stamps of all."""
+        self._ending.set()
+        self.join(40)
+        if self._failure:
+            raise self._failure
+        return self.stamps
+
+
+def number(status, key):
+    return int(status.get(key, 0))
+
+
+def adds_up(status):
+    """Nothing is in hand, and every frame and every depth image has its place."""
+    fates = sum(number(status, key) for key in ("answered", "replaced_by_newer", "skipped"))
+    frames = number(status, "received") - number(status, "requested")
+    return (
+        number(status, "pending") == 0
+        and number(status, "received") == fates
+        and number(status, "skipped") == sum(int(value) for key, value in status.items() if key.startswith("skipped_"))
+        and number(status, "depth_images") == frames + number(status, "depth_refused") + number(status, "depth_unpaired")
+    )
+
+
+def test_overload_is_accounted_for_to_the_frame_across_transitions_swaps_and_jumps(rig):
+    """60 Hz into a segmenter that takes 0.2 s."""
+    models = {name: KnownAnswer(before=lambda frame: time.sleep(0.2)) for name in ("first", "second")}
+    made = rig(load=lambda directory, device: models[directory.name], model="first", stale_after=0.0)
+    client, node = made.client, made.node
     client.hear("masks")
     client.connect()
-    for _ in range(30):
-        last = client.send_frame(boxes(stamp_ns=now_ns())[0])
-        time.sleep(0.02)
-    client.wait_for_stamp(last)
-    status = client.wait_for_status(lambda s: int(s["received"]) == sum(int(s[k]) for k in ("answered", "replaced_by_newer", "skipped")))
-    assert 2 <= int(status["answered"]) < 30 and int(status["replaced_by_newer"]) > 0
-    stamps = [stamp_ns(m.header) for m in client.heard["masks"]]
-    assert stamps == sorted(stamps) and len(set(stamps)) == len(stamps)
+    stream = Stream(client, 60.0)
+    stream.wait_for(40)
+    assert set_parameter(client, "model", "second").successful
+    stream.wait_for(20)
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    stream.wait_for(5)
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    client.connect()
+    stream.wait_for(20)
+    assert client.call(Trigger, "segment").success
+    assert client.call(SetBool, "enable", data=False).success
+    stream.wait_for(10)
+    assert client.call(SetBool, "enable", data=True).success
+    stream.wait_for(10)
+    stream.end()
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=10**9)[0]))  # back in time
+    before = client.wait_for_status(lambda s: adds_up(s) and number(s, "answered") == len(client.heard["masks"]))
+    client.send(messages(stamp_ns=2 * 10**9)[0])  # without camera info
+    client.wait_for_status(lambda s: number(s, "depth_unpaired") == number(before, "depth_unpaired") + 1)
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=3 * 10**9)[0]))
+    status = client.wait_for_status(lambda s: adds_up(s) and number(s, "answered") == number(before, "answered") + 1)
+    assert number(status, "depth_unpaired") == number(before, "depth_unpaired") + 1
+    assert number(status, "answered") == len(client.heard["masks"])
+    assert 10 <= number(status, "answered") < number(status, "received") <= len(stream.stamps) + 2 + number(status, "requested")
+    assert number(status, "replaced_by_newer") > number(status, "answered") and number(status, "skipped_idle") > 0
+    assert float(status["latency_ms_p99"]) >= float(status["latency_ms_median"]) >= 200
+    assert float(status["rate_in_hz"]) > float(status["rate_out_hz"]) > 0
+    stamps = [stamp_ns(message.header) for message in client.heard["masks"]]
+    rises = sum(later > earlier for earlier, later in zip(stamps, stamps[1:]))
+    assert rises >= len(stamps) - 3  # newest first, but for the jump and the frame that was asked for once more
 
 
 def test_a_bag_that_starts_over_is_answered_again(rig):
@@ -387,27 +474,118 @@ def test_changed_parameters_count_from_the_next_frame(rig):
     client.wait_for_status(lambda s: "outside" in s["last_error"])
 
 
-def test_a_model_is_swapped_while_running_and_a_bad_one_leaves_the_old(rig):
-    models = {"first": KnownAnswer(), "second": KnownAnswer(needs_color=True)}
+def test_a_swap_leaves_no_frame_unanswered(rig):
+    """20 Hz; the new model takes long to load and long for its first frame, which nobody waits for."""
+    slow_first = []
+
+    def warm_up(frame):
+        if not slow_first:
+            slow_first.append(frame.stamp_ns)
+            time.sleep(0.3)
+
+    models = {"old": KnownAnswer(before=lambda frame: time.sleep(0.01)), "new": KnownAnswer(before=warm_up)}
 
     def load(directory, device):
-        if directory.name not in models:
-            raise InputError(f"model directory {directory} does not exist")
+        time.sleep(0.3 if directory.name == "new" else 0.0)
         return models[directory.name]
 
+    client = rig(load=load, model="old").client
+    client.hear("masks")
+    client.connect()
+    stream = Stream(client, 20.0, wait=True)
+    stream.wait_for(4)
+    assert set_parameter(client, "model", "new").successful
+    stream.wait_for(4)
+    sent = stream.end()
+    assert [stamp_ns(message.header) for message in client.heard["masks"]] == sent
+    old, new = ([frame.stamp_ns for frame in models[name].frames] for name in ("old", "new"))
+    assert new[:1] == slow_first and new[0] in old  # its first frame was another's
+    assert old + new[1:] == sent
+    assert len(old) > 4 + 4  # the old one went on meanwhile
+    client.wait_for_status(lambda s: s["model"].endswith("new") and adds_up(s))
+
+
+def test_a_model_that_wants_color_takes_over_when_it_has_it_and_gives_it_back(rig):
+    models = {"gray": KnownAnswer(), "color": KnownAnswer(needs_color=True)}
+    client = rig(load=lambda directory, device: models[directory.name], model="gray").client
+    client.hear("masks")
+    client.connect()
+    stream = Stream(client, 20.0, wait=True, color=True)
+    for name in ("color", "gray", "color"):
+        stream.wait_for(3)
+        assert set_parameter(client, "model", name).successful
+    stream.wait_for(3)
+    sent = stream.end()
+    assert [stamp_ns(message.header) for message in client.heard["masks"]] == sent
+    assert all(frame.color is not None for frame in models["color"].frames)
+    assert all(frame.color is None for frame in models["gray"].frames)
+    client.wait_for_status(adds_up)
+
+
+def test_a_model_whose_color_does_not_come_is_refused(rig, monkeypatch):
+    monkeypatch.setattr(engine_module, "COLOR_PATIENCE", 0.3)
+    models = {"gray": KnownAnswer(), "color": KnownAnswer(needs_color=True)}
+    client = rig(load=lambda directory, device: models[directory.name], model="gray").client
+    client.hear("masks")
+    client.connect()
+    stream = Stream(client, 20.0, wait=True)
+    stream.wait_for(3)
+    refused = set_parameter(client, "model", "color")
+    assert not refused.successful and "uses color" in refused.reason and "enable_color:=true" in refused.reason
+    stream.wait_for(3)
+    sent = stream.end()
+    assert [stamp_ns(message.header) for message in client.heard["masks"]] == sent
+    assert client._inputs["color/image"].get_subscription_count() == 0
+
+
+def fails(error):
+    def fail(frame):
+        raise error
+
+    return fail
+
+
+BAD_MODELS = {
+    "no directory": InputError("model directory /nowhere does not exist"),
+    "bad weights": RuntimeError("size mismatch for encoder.0.weight"),
+    "no room for both": MemoryError("unable to allocate 4 GiB"),
+    "no such depth": KnownAnswer(before=fails(InputError("depth must be 224 x 224, got 160 x 120"))),
+    "bug": KnownAnswer(before=fails(IndexError("list index out of range"))),
+}
+
+
+def test_a_bad_model_leaves_the_old_one_running_and_says_why(rig):
+    def load(directory, device):
+        model = BAD_MODELS.get(directory.name, first)
+        if isinstance(model, Exception):
+            raise model
+        return model
+
+    first = KnownAnswer()
     client = rig(load=load, model="first").client
     client.hear("masks")
     client.connect()
-    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns(), color=True)[0]))
-    refused = set_parameter(client, "model", "third")
-    assert not refused.successful and "third" in refused.reason
-    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns(), color=True)[0]))
-    assert len(models["first"].frames) == 2
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+    words = ("does not exist", "size mismatch", "4 GiB", "224 x 224", "IndexError: list index")
+    for count, (name, text) in enumerate(zip(BAD_MODELS, words), 1):
+        refused = set_parameter(client, "model", name)
+        assert not refused.successful and text in refused.reason, refused.reason
+        client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+        assert len(first.frames) == 1 + count
+    client.wait_for_status(lambda s: s["model"].endswith("first") and adds_up(s))
+
+
+def test_a_model_that_was_replaced_is_let_go(rig):
+    made = rig(load=lambda directory, device: KnownAnswer(), model="first")
+    client = made.client
+    client.hear("masks")
+    client.connect()
+    old = weakref.ref(made.node._engine.setup.segmenter)
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
     assert set_parameter(client, "model", "second").successful
-    client.connect(*INPUTS)
-    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns(), color=True)[0]))
-    assert len(models["first"].frames) == 2 and models["second"].frames[0].color is not None
-    client.wait_for_status(lambda s: s["model"].endswith("second"))
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+    gc.collect()
+    assert old() is None
 
 
 def test_a_model_that_takes_long_to_load_holds_up_no_frame(rig):

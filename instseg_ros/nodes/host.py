@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rclpy.node import Node
@@ -36,7 +37,14 @@ class Host:
 
 @dataclass(frozen=True)
 class Setup:
-    """Model and parameters. They change together, between two frames: whoever works on a frame reads the pair once."""
+    """By what a frame is answered: model and parameters, which change together, between two frames.
+
+    Attributes:
+        segmenter: the model.
+        directory: where it was read.
+        wanted: the parameters.
+    """
 
     segmenter: Segmenter
+    directory: Path
     wanted: Parameters

@@ -11,6 +11,7 @@ from rclpy.node import Node
 
 from ..errors import InputError
 from ..region import Region
+from .transforms import check_target_frame
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ SPECS = {
     "min_pixels": Spec(0, "Instances with fewer visible pixels are dropped.", 0, 10_000_000),
     "min_score": Spec(0.0, "Instances with a lower score are dropped.", 0.0, 1.0),
     "stale_after": Spec(2.0, "Seconds; older frames are dropped, a longer silence is reported; 0 = never.", 0.0, 3600.0),
+    "target_frame": Spec("", "tf2 frame of poses, instances, detections, points and markers; empty = the camera's."),
     "depth_transport": Spec(
         "raw", "How depth arrives: raw, or compressedDepth (topic + /compressedDepth).", choices=("raw", "compressedDepth")
     ),
@@ -41,7 +43,8 @@ SPECS = {
 }
 
 NEED_RELOAD = {"model", "device"}
-NEED_RESUBSCRIBE = {"sync_slop", "depth_transport", "color_transport"}
+NEED_OTHER_SETS = {"sync_slop"}
+NEED_RESUBSCRIBE = {"depth_transport", "color_transport"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Parameters:
     min_pixels: int
     min_score: float
     stale_after: float
+    target_frame: str
     depth_transport: str
     color_transport: str
 
@@ -70,6 +74,7 @@ class Parameters:
             raise InputError(f"roi must be four integers [x, y, width, height], got {list(self.roi)}")
         if len(self.depth_range) != 2:
             raise InputError(f"depth_range must be two numbers [near, far] in metres, got {list(self.depth_range)}")
+        check_target_frame(self.target_frame)
         _ = self.region  # raises for values that make no region
 
     @property

@@ -9,6 +9,7 @@ if __name__ == "__main__":  # ahead of the imports that take long
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ class SegmenterNode(LifecycleNode):
         self._complaints = Complaints(self.get_logger())
         self._watchdog = Watchdog(self)
         self._problems: dict[str, str] = {}
-        self._state, self._answering, self._model = "unconfigured", True, Path()
+        self._state, self._answering = "unconfigured", True
         self._outputs: Outputs | None = None
 
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -111,12 +112,12 @@ class SegmenterNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and offer the topics."""
         try:
-            segmenter = self._load_model(self._wanted)
+            setup = self._load_model(self._wanted)
             self._outputs = Outputs(self)
         except Exception as error:
             return self._fail("cannot load the model", error)
         host = Host(self, self._lane.node, self._outputs, self._statistics, self._complaints)
-        self._engine = Engine(host, Setup(segmenter, self._wanted))
+        self._engine = Engine(host, setup)
         self._engine.answer_all(self._answering)
         self._state = "inactive"
         return super().on_configure(state)
@@ -160,14 +161,13 @@ class SegmenterNode(LifecycleNode):
         self.get_logger().fatal(why)
         return TransitionCallbackReturn.FAILURE
 
-    def _load_model(self, wanted: Parameters) -> Segmenter:
+    def _load_model(self, wanted: Parameters) -> Setup:
         directory = find_model(wanted.model)
         self.get_logger().info(f"loading model {directory} on {wanted.device}")
         begin = time.monotonic()
         segmenter = self._load(directory, wanted.device)
         self.get_logger().info(f"loaded in {time.monotonic() - begin:.1f} s: {segmenter.description or directory.name}")
-        self._model = directory
-        return segmenter
+        return Setup(segmenter, directory, wanted)
 
     # ---- services and parameters
 
@@ -196,7 +196,7 @@ class SegmenterNode(LifecycleNode):
             if engine is not None:
                 # A new model is loaded beside the old one, which goes on answering.
                 reload = self._wanted.changed(new) & parameters.NEED_RELOAD
-                engine.change(Setup(self._load_model(new) if reload else engine.setup.segmenter, new))
+                engine.change(self._load_model(new) if reload else replace(engine.setup, wanted=new))
         except Exception as error:
             reason = _describe(error)
             self.get_logger().error(f"parameter refused: {reason}")
@@ -210,19 +210,20 @@ class SegmenterNode(LifecycleNode):
         """Once a second: is everything arriving? Say so in the log and in ``/diagnostics``."""
         engine, silence = self._engine, self._wanted.stale_after
         intake = engine.intake if engine is not None else None
+        setup = engine.setup if engine is not None else None
         self._problems = self._watchdog.problems(intake, silence) if intake is not None and silence > 0 else {}
         for role, problem in self._problems.items():
             self._complaints.warn(f"watchdog {role}", problem)
         self._diagnostics.publish(
             diagnostic_array(
                 name=self.get_fully_qualified_name().lstrip("/"),
-                hardware_id=self._model.name,
+                hardware_id=setup.directory.name if setup is not None else "",
                 state=self._state,
                 statistics=self._statistics,
                 problems=list(self._problems.values()),
                 extra={
-                    "model": str(self._model),
-                    "method": engine.setup.segmenter.description if engine is not None else "",
+                    "model": str(setup.directory) if setup is not None else "",
+                    "method": setup.segmenter.description if setup is not None else "",
                     "enabled": str(self._answering),
                 },
                 stamp=self.get_clock().now(),

@@ -40,23 +40,27 @@ class NewestFirst(Generic[Item, Result]):
             self._changed.notify_all()
         return replaced
 
-    def demand(self, item: Item) -> tuple[Future[Result], bool]:
+    def demand(self, item: Item, on_taken: Callable[[], None] = lambda: None) -> Future[Result]:
         """Have ``item``, or what waits in the slot already, done next and without regard to the rate.
 
+        Args:
+            item: to be worked on.
+            on_taken: called if ``item`` goes into the slot, before anybody works on it.
+
         Returns:
-            the future result, and whether ``item`` went into the slot.
+            the future result; it is cancelled by ``stop``.
         """
         future: Future[Result] = Future()
         with self._changed:
             if self._stopping:
                 future.cancel()
-                return future, False
-            taken = not self._slot
-            if taken:
+                return future
+            if not self._slot:
+                on_taken()
                 self._slot[:] = [item]
             self._waiting.append(future)
             self._changed.notify_all()
-        return future, taken
+        return future
 
     def limit(self, max_rate: float) -> None:
         """Start at most ``max_rate`` items a second; 0 = no limit."""
