@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from .errors import InputError
@@ -24,7 +25,10 @@ PARTICIPANTS = 4
 MARGIN = 0.8
 SMALLEST = 6 << 20
 """Bytes of a segment that holds one 640x480 frame with all its topics; measured: 8 MB lose nothing in lockstep."""
+NEWBORN = 3.0
+"""Seconds. A younger lock file may be about to be locked by the process that made it."""
 _SIZE = re.compile(r"(<segment_size>)(\d+)(</segment_size>)")
+_SEGMENT_LOCK = re.compile(r"fastdds_[0-9a-f]{16}_el")
 _MESSAGE = re.compile(r"(<maxMessageSize>)(\d+)(</maxMessageSize>)")
 
 
@@ -71,9 +75,16 @@ def segment_size(wanted: int) -> int | None:
 
 
 def remove_dead_segments() -> None:
-    """Remove the shared memory of Fast DDS processes that were killed: their lock files are no longer locked."""
+    """Remove the shared memory of Fast DDS processes that were killed: their lock files are no longer locked.
+
+    Segments only, whose names are never used again. Ports (``fastdds_port7411``) are: a process that starts takes over the one
+    that a dead process left and tells those who send to it. If it were removed meanwhile, they would listen and send to
+    different memory of the same name.
+    """
     for lock in FOLDER.glob("fastdds_*_el"):
         try:
+            if not _SEGMENT_LOCK.fullmatch(lock.name) or time.time() - lock.stat().st_mtime < NEWBORN:
+                continue
             with lock.open() as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 lock.with_name(lock.name.removesuffix("_el")).unlink(missing_ok=True)

@@ -132,12 +132,17 @@ def test_the_profile_fits_the_shared_memory(free, tmp_path, monkeypatch):
 
 
 def test_only_segments_of_dead_processes_are_removed(tmp_path, monkeypatch):
+    """Not those in use, not those of a process that is just starting, and no ports, which others may be sending to."""
     import fcntl
 
     monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
-    for name in ("fastdds_1", "fastdds_1_el", "fastdds_2", "fastdds_2_el", "other_el"):
+    dead, alive, newborn = (f"fastdds_{letter * 16}" for letter in "abc")
+    others = ["fastdds_port7411", "fastdds_port7411_el", "sem.fastdds_port7411_mutex", "other_el"]
+    for name in [dead, f"{dead}_el", alive, f"{alive}_el", newborn, f"{newborn}_el", *others]:
         (tmp_path / name).write_text("")
-    with (tmp_path / "fastdds_2_el").open() as held:
+        if newborn not in name:
+            os.utime(tmp_path / name, (0, 0))
+    with (tmp_path / f"{alive}_el").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         shared_memory.remove_dead_segments()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["fastdds_2", "fastdds_2_el", "other_el"]
+    assert {p.name for p in tmp_path.iterdir()} == {alive, f"{alive}_el", newborn, f"{newborn}_el", *others}

@@ -16,6 +16,7 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.signals import SignalHandlerOptions
 
 from ..errors import InputError
+from ..shared_memory import remove_dead_segments
 
 PATIENCE = 4
 """A process that does not end in time is ended by this signal."""
@@ -47,6 +48,7 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
     """
     stop = threading.Event()
     _catch_signals(stop)
+    remove_dead_segments()  # of a node that was killed: restarted often enough, they would fill the memory
     # rclpy's own handlers would take ROS down at once, under the feet of the frame in hand.
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
