@@ -43,11 +43,19 @@ class Client(Node):
         peer: the node, where it runs in this process.
     """
 
-    def __init__(self, context: object, node: str = "/instseg", inputs: dict[str, type] | None = None) -> None:
-        super().__init__("client", context=context)
+    def __init__(
+        self,
+        context: object,
+        node: str = "/instseg",
+        inputs: dict[str, type] | None = None,
+        namespace: str = "",
+        remappings: dict[str, str] | None = None,
+    ) -> None:
+        words = [word for topic, name in (remappings or {}).items() for word in ("-r", f"{name}:={topic}")]
+        super().__init__("client", namespace=namespace, context=context, cli_args=["--ros-args", *words] if words else None)
         self.peer: SegmenterNode | None = None
         self.heard: dict[str, list[Any]] = defaultdict(list)
-        self._node = node
+        self._node = f"{namespace}{node}"
         self._inputs = {n: self.create_publisher(t, n, QoSProfile(depth=10)) for n, t in (inputs or INPUTS).items()}
         self.create_subscription(DiagnosticArray, "/diagnostics", self.heard["diagnostics"].append, 10)
         executor = SingleThreadedExecutor(context=context)
@@ -70,7 +78,7 @@ class Client(Node):
             publisher = self._inputs[name]
             wait_until(lambda: publisher.get_subscription_count() > 0, f"a subscriber of {name}")
             if self.peer is not None:
-                (there,) = (s.sub for s in self.peer._engine.intake._subscribers if s.sub.topic_name == publisher.topic_name)
+                (there,) = (s.sub for s in self.peer._engine.intake._subscribers.values() if s.sub.topic_name == publisher.topic_name)
                 wait_until(lambda: _publishers(self.peer, there) > 0, f"the node to know of {name}")
 
     def send(self, depth: Any, info: CameraInfo | None = None, color: Any = None, depth_topic: str = "depth/image") -> None:
