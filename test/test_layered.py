@@ -127,6 +127,12 @@ def test_mean_shift_of_many_points_looks_for_modes_in_a_sample():
     assert len(modes) == 4 and len({(int(a), int(b)) for a, b in zip(labels, truth)}) == 4
 
 
+def test_mean_shift_measures_by_the_norm_asked_for():
+    """1.2 apart in each of two coordinates: beyond 2 by L1, within 2 by L2."""
+    points = torch.tensor([[0.0, 0.0]] * 6 + [[1.2, 1.2]] * 6)
+    assert [len(mean_shift(points, bandwidth=2.0, norm=norm)[1]) for norm in (1, 2)] == [2, 1]
+
+
 # --- stacks
 
 

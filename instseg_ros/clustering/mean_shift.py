@@ -12,7 +12,7 @@ STEPS = 50
 
 
 def mean_shift(
-    points: Tensor, *, bandwidth: float, min_points: int = 1, sample: int = 4096, max_clusters: int = 500
+    points: Tensor, *, bandwidth: float, norm: int = 1, min_points: int = 1, sample: int = 4096, max_clusters: int = 500
 ) -> tuple[Tensor, Tensor]:
     """Cluster points; the same points in the same order give the same clusters, and no clock ends the search.
 
@@ -21,7 +21,8 @@ def mean_shift(
     The paper groups *free* points around a random one, which makes clusters of the fringes that the first groups left.
 
     Args:
-        points: (N, D). Distances are L1, as in the losses that make the embeddings.
+        points: (N, D).
+        norm: of distances, 1 or 2, as in the losses that made the embeddings.
         min_points: smaller clusters are dropped, and their points belong to what else is within reach.
         sample: modes are looked for among so many points at most, every k-th; all points are then assigned.
         max_clusters: upper bound on modes.
@@ -30,45 +31,52 @@ def mean_shift(
         labels (N,) int64, the cluster of each point, 0…K−1, that of the nearest mode; −1 = farther than twice ``bandwidth`` from
         each; modes (K, D).
     """
-    modes = _modes(points[:: -(-len(points) // sample) or 1].T.contiguous(), bandwidth, max_clusters)
-    labels = assign(points, modes, reach=2 * bandwidth)
+    modes = _modes(points[:: -(-len(points) // sample) or 1].T.contiguous(), bandwidth, norm, max_clusters)
+    labels = assign(points, modes, norm=norm, reach=2 * bandwidth)
     keep = torch.bincount(labels[labels >= 0], minlength=len(modes)) >= max(min_points, 1)
     if not bool(keep.all()):
         modes = modes[keep]
-        labels = assign(points, modes, reach=2 * bandwidth)
+        labels = assign(points, modes, norm=norm, reach=2 * bandwidth)
     return labels, modes
 
 
-def assign(points: Tensor, modes: Tensor, *, reach: float) -> Tensor:
-    """(N,) int64 nearest of the modes (K, D) to each point (N, D) by L1, −1 = none within ``reach``."""
+def assign(points: Tensor, modes: Tensor, *, norm: int, reach: float) -> Tensor:
+    """(N,) int64 nearest of the modes (K, D) to each point (N, D), −1 = none within ``reach``."""
     if not len(modes):
         return torch.full((len(points),), -1, dtype=torch.int64, device=points.device)
-    least, nearest = torch.cdist(points, modes, p=1).min(1)
+    least, nearest = torch.cdist(points, modes, p=norm).min(1)
     return torch.where(least <= reach, nearest, -1)
 
 
-def _modes(x: Tensor, bandwidth: float, most: int) -> Tensor:
+def _modes(x: Tensor, bandwidth: float, norm: int, most: int) -> Tensor:
     """Modes (K, D) of points (D, N): coordinates first, so that every step runs along memory."""
     dims, n = x.shape
     references = x[:, :: -(-n // REFERENCES) or 1]
-    density = (torch.cdist(x.T, references.T, p=1) <= bandwidth).sum(1)
+    density = (torch.cdist(x.T, references.T, p=norm) <= bandwidth).sum(1)
     order = density.argsort(descending=True, stable=True)
     free = torch.ones(n, dtype=torch.bool, device=x.device)
-    modes = torch.empty(0, dims, dtype=x.dtype, device=x.device)
-    while len(modes) < most:
-        left = order[free[order]]
-        if not len(left):
+    modes = x.new_empty(dims, 0)
+    while modes.shape[1] < most:
+        order = order[free[order]]
+        if not len(order):
             break
-        order, mode = left, x[:, left[0]]
-        group = None
+        mode = x[:, order[0], None]
+        distance = _length(x - mode, norm)
+        free &= distance > bandwidth / 2  # so near, they climb to the same mode
+        inside, known = distance <= bandwidth, False
         for _ in range(STEPS):
-            inside = (x - mode[:, None]).abs().sum(0) <= bandwidth
-            if group is not None and torch.equal(inside, group):
-                break
+            mode = x[:, inside].mean(1, keepdim=True)
+            known = bool((_length(modes - mode, norm) <= bandwidth / 2).any())
             group = inside
-            mode = x[:, inside].mean(1)
-        free &= ~group
-        free[left[0]] = False  # it may have moved away from where it began
-        if not len(modes) or float((modes - mode).abs().sum(1).min()) > bandwidth:
-            modes = torch.cat([modes, mode[None]])
-    return modes
+            inside = _length(x - mode, norm) <= bandwidth
+            if known or torch.equal(inside, group):
+                break
+        free &= ~inside
+        if not bool((_length(modes - mode, norm) <= bandwidth).any()):
+            modes = torch.cat([modes, mode], 1)
+    return modes.T
+
+
+def _length(x: Tensor, norm: int) -> Tensor:
+    """L1 or L2 length of (D, N) → (N,); ten times as fast as torch's for D of this size."""
+    return x.abs().sum(0) if norm == 1 else x.square().sum(0).sqrt()

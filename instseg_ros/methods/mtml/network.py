@@ -1,0 +1,156 @@
+"""The MTML network (Lahoud et al., section 3.1): SSCNet's dense 3-D convolutions with dilations, two outputs a voxel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MTMLConfig:
+    """Everything that defines the network; stored as ``network`` in ``model.yaml``. The defaults are the paper's.
+
+    Attributes:
+        channels: features of an input voxel, one-hot semantics in the paper.
+        stem, stem_kernel, stem_stride: the first convolution.
+        middle, width: channels before and after the max pooling.
+        pool: stride of the max pooling, 1 = none.
+        dilation: of the last four convolutions.
+        up: channels of the transposed convolutions. head: channels of the two layers before the outputs.
+        embedding: dimensions of the feature embedding.
+        detail: also feed the input and the stem of each voxel to the head (not in the paper; sharper borders).
+    """
+
+    channels: int = 5
+    stem: int = 8
+    stem_kernel: int = 7
+    stem_stride: int = 2
+    middle: int = 16
+    width: int = 32
+    pool: int = 2
+    dilation: int = 5
+    up: int = 64
+    head: int = 64
+    embedding: int = 4
+    detail: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("stem_stride", "pool"):
+            if getattr(self, name) not in (1, 2):
+                raise InputError(f"{name} must be 1 or 2, got {getattr(self, name)}")
+        if self.stem_kernel % 2 == 0 or self.stem_kernel < 1:
+            raise InputError(f"stem_kernel must be odd, got {self.stem_kernel}")
+        for name in ("channels", "stem", "middle", "width", "dilation", "up", "head", "embedding"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def stride(self) -> int:
+        """Input voxels to a cell of the coarsest grid; grids are padded to its multiples."""
+        return self.stem_stride * self.pool
+
+
+class Prediction(NamedTuple):
+    """Output of N voxels.
+
+    Attributes:
+        embedding: (N, E) x, close together within an instance.
+        direction: (N, 3) v, unit vector along the grid's axes towards the centre of the instance.
+    """
+
+    embedding: Tensor
+    direction: Tensor
+
+
+class MTML(nn.Module):
+    """Dense at the coarse resolutions; the two heads look only at the voxels that are asked for, which are few."""
+
+    def __init__(self, config: MTMLConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.stem = nn.Conv3d(c.channels, c.stem, c.stem_kernel, c.stem_stride, c.stem_kernel // 2)
+        self.fine = Residual(c.stem, c.middle)
+        self.stages = nn.ModuleList(
+            [Residual(c.middle, c.width), Residual(c.width, c.width)]
+            + [Residual(c.width, c.width, dilation=c.dilation) for _ in range(2)]
+        )
+        factors = [2] * ((c.stem_stride == 2) + (c.pool == 2))
+        widths = [len(self.stages) * c.width, *[c.up] * len(factors)]
+        self.ups = nn.ModuleList(nn.ConvTranspose3d(a, b, 4, 2, 1) for a, b in zip(widths, widths[1:]))
+        detail = c.channels + (c.stem if c.stem_stride == 1 else 0) if c.detail else 0
+        self.head = nn.Sequential(
+            nn.Linear(widths[-1] + detail, c.head), nn.ReLU(inplace=True), nn.Linear(c.head, c.head), nn.ReLU(inplace=True),
+            nn.Linear(c.head, c.embedding + 3),
+        )  # fmt: skip
+        for module in self.modules():  # without normalisation the scale must be right from the start
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+
+    def forward(self, grid: Tensor, voxels: Tensor) -> Prediction:
+        """Embedding and direction of some voxels.
+
+        Args:
+            grid: (B, C, X, Y, Z), of any size.
+            voxels: (N, 4) int64, batch index and x, y, z of the voxels that matter.
+        """
+        size = grid.shape[2:]
+        padding = [p for length in reversed(size) for p in (0, -length % self.config.stride)]
+        padded = F.pad(grid, padding) if any(padding) else grid
+        stem = F.relu(self.stem(padded))
+        x = self.fine(stem)
+        if self.config.pool > 1:
+            x = F.max_pool3d(x, self.config.pool)
+        stages = []
+        for stage in self.stages:
+            x = stage(x)
+            stages.append(x)
+        x = torch.cat(stages, 1)
+        for up in self.ups:
+            x = F.relu(up(x))
+        rows = [_gather(x, voxels)]
+        if self.config.detail:
+            rows.append(_gather(padded, voxels).to(rows[0].dtype))
+            if self.config.stem_stride == 1:
+                rows.append(_gather(stem, voxels))
+        embedding, direction = self.head(torch.cat(rows, 1)).split([self.config.embedding, 3], 1)
+        return Prediction(embedding, F.normalize(direction.float(), dim=1, eps=1e-6))
+
+
+class Residual(nn.Module):
+    """Two 3³ convolutions beside the identity, or beside a 1³ convolution where the width changes."""
+
+    def __init__(self, inputs: int, width: int, *, dilation: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(inputs, width, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv3d(width, width, 3, padding=dilation, dilation=dilation)
+        self.skip = nn.Conv3d(inputs, width, 1) if inputs != width else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = x if self.skip is None else self.skip(x)
+        return F.relu(self.second(F.relu(self.first(x))) + skip)
+
+
+def receptive_field(config: MTMLConfig) -> int:
+    """Input voxels along an axis that can reach one output voxel; the paper asks that it covers the scene (section 3.1)."""
+    reach, jump = config.stem_kernel, config.stem_stride
+    reach += 2 * 2 * jump  # each residual block: two kernels of 3
+    reach += (config.pool - 1) * jump
+    jump *= config.pool
+    for dilation in (1, 1, config.dilation, config.dilation):
+        reach += 2 * 2 * dilation * jump
+    # A transposed convolution looks at two neighbouring cells, two in a row at up to three.
+    reach += ((config.stem_stride == 2) + (config.pool == 2)) * jump
+    return reach
+
+
+def _gather(x: Tensor, voxels: Tensor) -> Tensor:
+    """(B, C, X, Y, Z) at (N, 4) → (N, C)."""
+    b, i, j, k = voxels.unbind(1)
+    return x[b, :, i, j, k]

@@ -1,0 +1,100 @@
+"""MTML on voxels: features of the occupied voxels → network → mean shift at several thresholds → scored proposals → labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...clustering.mean_shift import mean_shift
+from ...errors import InputError
+from .network import MTML, Prediction
+from .proposals import Proposals, best_proposals, candidate_masks, resolve, score_proposals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """Free numbers of the inference; stored as ``thresholds`` in ``model.yaml``.
+
+    Attributes:
+        bandwidths: radii of the mean shift in the embedding, one labelling each.
+        radius: δ_var, how near its mean a coherent instance's embeddings lie.
+        direction: score by direction coherency too (off: the paper's "FE only").
+        least: voxels; smaller candidates are dropped.
+        overlap: largest intersection over union of two proposals that are both kept.
+        least_score: proposals below it are dropped.
+        reach: voxels in no proposal go to the nearest mean embedding within this radius.
+        usual: mean and standard deviation of ln(voxels) of each class in the training set.
+    """
+
+    bandwidths: tuple[float, ...] = (0.75, 1.5, 2.25)
+    radius: float = 0.5
+    direction: bool = True
+    least: int = 10
+    overlap: float = 0.3
+    least_score: float = 0.05
+    reach: float = 1.5
+    usual: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "usual", tuple((float(mean), float(deviation)) for mean, deviation in self.usual))
+        object.__setattr__(self, "bandwidths", tuple(float(b) for b in self.bandwidths))
+        if not self.bandwidths or min(self.bandwidths) <= 0:
+            raise InputError(f"thresholds.bandwidths must be positive numbers, got {list(self.bandwidths)}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Thresholds:
+        """Read ``thresholds`` of a model directory."""
+        unknown = values.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise InputError(f"thresholds: unknown key {sorted(unknown)[0]!r}")
+        return cls(**values)
+
+
+class VoxelSegmenter:
+    """Occupied voxels in, instances out.
+
+    Args:
+        network: trained.
+        thresholds: of the inference.
+        device: where to run.
+    """
+
+    def __init__(self, network: MTML, thresholds: Thresholds, device: torch.device) -> None:
+        self.network = network.to(device).eval()
+        self.thresholds, self.device = thresholds, device
+
+    @torch.inference_mode()
+    def predict(self, features: Tensor, voxels: Tensor, size: tuple[int, int, int]) -> Prediction:
+        """Network output of N voxels: features (N, C), voxels (N, 3) int64 inside of ``size``."""
+        voxels = voxels.to(self.device)
+        grid = torch.zeros(1, features.shape[1], *size, device=self.device)
+        grid[0, :, voxels[:, 0], voxels[:, 1], voxels[:, 2]] = features.to(self.device).T
+        return self.network(grid, torch.cat([torch.zeros_like(voxels[:, :1]), voxels], 1))
+
+    @torch.inference_mode()
+    def propose(self, prediction: Prediction, voxels: Tensor) -> Proposals:
+        """Scored proposals after non-maximum suppression, best first; they may overlap."""
+        t = self.thresholds
+        x = prediction.embedding.float()
+        labelings = [mean_shift(x, bandwidth=bandwidth, norm=2)[0] for bandwidth in t.bandwidths]
+        masks = candidate_masks(labelings, voxels, least=t.least)
+        direction = prediction.direction if t.direction else None
+        proposals = score_proposals(x, direction, voxels.to(x), masks, radius=t.radius, usual=t.usual)
+        return best_proposals(proposals, overlap=t.overlap, least_score=t.least_score)
+
+    @torch.inference_mode()
+    def segment(self, features: Tensor, voxels: Tensor, size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        """One coherent labelling.
+
+        Returns:
+            labels (N,) int64 in 0…K−1, −1 = none; score (K,).
+        """
+        prediction = self.predict(features, voxels, size)
+        proposals = self.propose(prediction, voxels.to(self.device))
+        labels = resolve(proposals, prediction.embedding.float(), reach=self.thresholds.reach)
+        used, renumbered = torch.unique(labels[labels >= 0], return_inverse=True)  # a proposal may be covered by better ones
+        labels[labels >= 0] = renumbered
+        return labels, proposals.score[used]
