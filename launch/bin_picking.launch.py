@@ -5,6 +5,7 @@
     ros2 launch instseg_ros bin_picking.launch.py namespace:=right camera_namespace:=right target_frame:=base_link   # camera, too
 """
 
+import tempfile
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -18,7 +19,8 @@ from instseg_ros.shared_memory import VARIABLE, fitting_profile
 
 SHARE = Path(get_package_share_directory("instseg_ros"))
 BOOLEAN = ["true", "false"]
-PICTURE_TOPICS = ["overlay", "markers", "points", "poses"]
+CAMERA_FRAME = "camera_color_optical_frame"
+"""In the RViz configuration."""
 RESPAWN_DELAY = 2.0
 """Seconds."""
 
@@ -108,15 +110,17 @@ def camera(values: dict[str, str]) -> Node:
 
 
 def rviz(values: dict[str, str]) -> Node:
-    """RViz on the topics of this segmenter, in the frame that its answers are in."""
-    below = path(values["namespace"])
-    fixed_frame = values["target_frame"] or f"{values['camera_name']}_color_optical_frame"
+    """RViz on the topics of this segmenter, seen from this camera, in the frame that the answers are in."""
+    shipped = SHARE / "config" / "bin_picking.rviz"
+    frame = f"{values['camera_name']}_color_optical_frame"
+    config = shipped.read_text().replace(" /instseg/", f" {path(values['namespace'])}/instseg/").replace(CAMERA_FRAME, frame)
+    with tempfile.NamedTemporaryFile("w", prefix="instseg_", suffix=".rviz", delete=False) as file:
+        file.write(config)
     return Node(
         package="rviz2",
         executable="rviz2",
         namespace=values["namespace"],
-        arguments=["-d", str(SHARE / "config" / "bin_picking.rviz"), "-f", fixed_frame],
-        remappings=[(f"/instseg/{topic}", f"{below}/instseg/{topic}") for topic in PICTURE_TOPICS] if below else [],
+        arguments=["-d", file.name, "-f", values["target_frame"] or frame],
         parameters=[{"use_sim_time": values["use_sim_time"] == "true"}],
         output="screen",
     )

@@ -83,8 +83,9 @@ def test_realsense_and_rviz_are_started_for_this_camera(launch):
     child.wait_for("serial_no: '231122071284'")
     for text in ("__ns:=/left", "__node:=d435", "align_depth.enable: true", "camera_name: d435"):
         child.wait_for(text)
-    for text in ("-f base_link", "/instseg/overlay:=/left/instseg/overlay", "/instseg/points:=/left/instseg/points"):
+    for text in ("-f base_link", "Value: /left/instseg/overlay", "Value: /left/instseg/points", "Frame: d435_color_optical_frame"):
         child.wait_for(text)
+    assert " /instseg/" not in child.output and "camera_color_optical_frame" not in child.output
     assert child.stop(signal.SIGINT) == 0, child.output
 
 

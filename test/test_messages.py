@@ -33,6 +33,7 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest  # noqa: E4
 from sensor_msgs_py import point_cloud2  # noqa: E402
 from visualization_msgs.msg import Marker  # noqa: E402
 
+from instseg_ros.camera_info import distortion_pixels  # noqa: E402
 from instseg_ros.errors import InputError  # noqa: E402
 from instseg_ros.frame import Frame  # noqa: E402
 from instseg_ros.geometry import deproject  # noqa: E402
@@ -279,6 +280,19 @@ def test_bad_camera_info_is_refused_with_reason(change, reason):
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("k1", [-0.2, 0.1])
+def test_distortion_is_told_in_pixels_at_the_corners(k1):
+    K = [100.0, 0, 50, 0, 100, 50, 0, 0, 1]
+    info = SimpleNamespace(k=K, d=[k1, 0, 0, 0, 0], width=101, height=101, distortion_model="plumb_bob")
+    seen = np.hypot(0.5, 0.5)
+    real = min(root.real for root in np.roots([k1, 0, 1, -seen]) if abs(root.imag) < 1e-9 and root.real > 0)
+    assert distortion_pixels(info) == pytest.approx(abs(real - seen) / np.sqrt(2) * 100, rel=0.01)
+    info.d = [0.0] * 5
+    assert distortion_pixels(info) == 0
+    info.d = [1.0] * 3
+    assert distortion_pixels(info) == np.inf
+
+
 # ---- Instances → answers
 
 
@@ -384,7 +398,7 @@ def test_markers_replace_the_last_ones_and_have_the_size_of_the_parts(scene):
     width = 40 / 150 * 0.74  # 40 pixels at 0.74 m
     assert ellipsoids[0].scale.x == pytest.approx(4 * width / np.sqrt(12), rel=0.01)
     assert ellipsoids[0].scale.z > 0
-    assert {m.text for m in rest if m.ns == "order"} >= {"1 (order 5)", "6 (order 0)"}
+    assert {m.text for m in rest if m.ns == "order"} >= {"1 #5", "6 #0"}
     assert [m.action for m in markers(frame, Instances.empty(frame.shape)).markers] == [Marker.DELETEALL]
 
 

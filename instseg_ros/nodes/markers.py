@@ -21,11 +21,13 @@ LEAST_SIZE = 1e-3
 """Metres; RViz draws nothing for an ellipsoid without thickness."""
 LIFETIME = Duration(sec=5)
 """What the node drew last goes away when it stops."""
+TEXT_HEIGHT = 0.008
+"""Metres."""
 WHITE = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
 
 
 def markers(frame: Frame, instances: Instances, placement: Placement | None = None) -> MarkerArray:
-    """Covariance ellipsoids in the colours of the overlay, with label and depth order above; replaces the last ones."""
+    """Covariance ellipsoids in the colours of the overlay, with label and # depth order above; replaces the last ones."""
     header = placed_header(frame, placement)
     optical_axis = np.array([0.0, 0.0, 1.0])
     away = optical_axis if placement is None else placement.direction(optical_axis)
@@ -55,9 +57,9 @@ def markers(frame: Frame, instances: Instances, placement: Placement | None = No
                 id=ids[i],
                 type=Marker.TEXT_VIEW_FACING,
                 pose=Pose(position=Point(x=x, y=y, z=z)),
-                scale=Vector3(z=0.012),
+                scale=Vector3(z=TEXT_HEIGHT),
                 color=WHITE,
-                text=f"{ids[i]} (order {instances.depth_order[i]})",
+                text=f"{ids[i]} #{instances.depth_order[i]}",
                 lifetime=LIFETIME,
             )
         )
