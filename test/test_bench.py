@@ -47,6 +47,37 @@ def test_ros(material, tmp_path, ros_env, monkeypatch):
     assert result["ros_share_ms"] == pytest.approx(result["end_to_end_ms"] - result["segment_ms"], abs=1e-2)
 
 
+def test_swap(tmp_path, ros_env, monkeypatch):
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    from instseg_ros.benchmarks import swap
+
+    write_classical_model(tmp_path / "model")
+    material = ["--model", str(tmp_path / "model"), "--bag", str(write_bag(tmp_path / "bag", 3))]
+    for name in ("ROS_DOMAIN_ID", "PYTHONPATH", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, ros_env[name])
+    for name, value in {"SWAPS": 3, "FRAMES_BETWEEN": 3, "RATE": 10.0}.items():
+        monkeypatch.setattr(swap, name, value)
+    result = bench("swap", material, tmp_path, 1)
+    assert result["swaps"] == 3 and result["frames"] >= 3 * 3
+    assert result["latency_ms"]["count"] + result["latency_near_swaps_ms"]["count"] == result["frames"] - result["unanswered"]
+
+
+def test_swap_counts_frames_without_an_answer_and_where_they_were():
+    from instseg_ros.benchmarks.swap import summary
+
+    sent = [[i, float(i)] for i in range(20)]
+    lost = (2, 9, 10, 17)
+    report = {
+        "sent": sent,
+        "answers": [[i, i + 0.1] for i in range(20) if i not in lost] + [[19, 50.0]],  # an answer that came twice
+        "swaps": [[4.5, 4.6], [8.5, 10.2], [14.0, 14.5]],
+    }
+    found = summary(report, [(t, 2**20 * (100 if t < 16 else 120)) for t in range(25)])
+    assert (found["unanswered"], found["unanswered_near_swaps"], found["longest_gap_frames"]) == (4, 2, 2)
+    assert found["latency_ms"]["median"] == found["latency_near_swaps_ms"]["max"] == pytest.approx(100)
+    assert (found["rss_mb_after_2_swaps"], found["rss_mb_end"]) == (100, 120)
+
+
 @pytest.mark.parametrize(
     ("kind", "frames", "text"),
     [

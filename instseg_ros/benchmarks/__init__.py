@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from ..errors import InputError
 
 KINDS = {
-    "ros": "depth image published to masks received, through the node and DDS",
+    "ros": "depth image published to masks, instances and poses received, through the node and DDS",
+    "swap": "changes of the model while frames come: what is left unanswered, and the memory after 20",
     "segment": "segment() alone",
     "soak": "resident memory of the node over 500 frames",
     "clustering": "our clustering against scikit-learn's on the same predictions",

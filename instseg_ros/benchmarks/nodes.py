@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +35,15 @@ class Run:
     size: tuple[int, int]
 
 
-def play(options: Options, frames: int, watch: Callable[[int], None] | None = None) -> Run:
+def play(
+    options: Options, frames: int, watch: Callable[[int], None] | None = None, answers: Sequence[str] = ("masks",)
+) -> Run:
     """Play the bag as often as ``frames`` needs and wait for the end.
 
     Args:
         options: model, bag and device.
         frames: at least so many are played.
+        answers: topics of the segmenter that are subscribed to; latencies are those of the first.
         watch: called about ten times a second with the segmenter's process number.
 
     Raises:
@@ -71,6 +74,7 @@ def play(options: Options, frames: int, watch: Callable[[int], None] | None = No
             {
                 "bag": str(bag),
                 "lockstep": True,
+                "answers": [f"/instseg/{topic}" for topic in answers],
                 "passes": passes,
                 "report": str(report),
                 "answer_timeout": ANSWER_TIMEOUT,

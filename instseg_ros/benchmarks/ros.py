@@ -1,4 +1,4 @@
-"""From a depth image published to the masks received, through the node and DDS, frame after frame in lockstep.
+"""From a depth image published to masks, instances and poses received, through the node and DDS, frame after frame in lockstep.
 
 ``end_to_end_ms`` is measured in bag_player's process; ``segment_ms`` is what the node's diagnostics report of the same
 frames; ``ros_share_ms``, the difference of the two medians, is everything else: DDS, decoding, synchronising, encoding.
@@ -14,6 +14,8 @@ from . import Options
 from .nodes import play
 
 FRAMES = 200
+ANSWERS = ("poses", "instances", "masks")
+"""The last to be published first: until it is there, latency counts."""
 WARM_UP = 10
 """Frames at the start that do not count."""
 
@@ -23,7 +25,7 @@ def run(options: Options) -> dict:
     frames = options.frames or FRAMES
     if frames <= WARM_UP:
         raise InputError(f"--frames must be above {WARM_UP} (they are for warming up), got {frames}")
-    done = play(options, frames)
+    done = play(options, frames, answers=ANSWERS)
     latency = np.array(done.report["latency_ms"][WARM_UP:])
     segment = done.report["segmenter"].get("segment_ms_median")
     if segment is None:
