@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -66,8 +67,9 @@ class Background:
             raise InputError(f"{moving:.0%} of the view changes while it should stand still: keep hands and parts out and the camera fixed")
         return result
 
-    def describe(self) -> str:
-        """One line."""
+    @cached_property
+    def summary(self) -> str:
+        """One line for people."""
         known = np.isfinite(self.depth)
         height, width = self.depth.shape
         middle, noise = np.median(self.depth[known]), np.median(self.sigma[known])

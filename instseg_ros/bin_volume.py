@@ -6,7 +6,8 @@ All of them come down to one interval of depth at every pixel, so that a frame c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +22,10 @@ ENDLESS = 1e6
 """Metres."""
 PLANE, BOX = 4, 10
 """How many numbers make one."""
+
+
+NO_LIMIT = np.zeros((0, 4))
+"""Half-spaces of everything."""
 
 
 def half_spaces(numbers: Sequence[float]) -> np.ndarray:
@@ -38,7 +43,7 @@ def half_spaces(numbers: Sequence[float]) -> np.ndarray:
     if not np.isfinite(values).all():
         raise InputError(f"bin_volume must be finite numbers, got {list(numbers)}")
     if not values.any():
-        return np.zeros((0, 4))
+        return NO_LIMIT
     if len(values) == PLANE:
         length = np.linalg.norm(values[:3])
         if length == 0:
@@ -75,7 +80,7 @@ def depth_limits(spaces: np.ndarray, K: np.ndarray, shape: tuple[int, int]) -> t
 
 @dataclass(frozen=True, eq=False)
 class BinVolume:
-    """What is inside, for frames of any camera; the limits of the last camera are kept.
+    """What is inside, for frames of any camera. The limits of the last camera are kept, so let one thread ask.
 
     Args:
         spaces: (M, 4) half-spaces as of ``half_spaces``.
@@ -83,7 +88,7 @@ class BinVolume:
         margin: metres in front of the background that still belong to it.
     """
 
-    spaces: np.ndarray
+    spaces: np.ndarray = field(default_factory=lambda: NO_LIMIT)
     background: Background | None = None
     margin: float = 0.005
 
@@ -92,6 +97,19 @@ class BinVolume:
 
     def __bool__(self) -> bool:
         return len(self.spaces) > 0 or self.background is not None
+
+    @cached_property
+    def without_background(self) -> BinVolume:
+        """Plane or box alone."""
+        return replace(self, background=None)
+
+    @cached_property
+    def summary(self) -> str:
+        """One line for people."""
+        limits = [] if not len(self.spaces) else ["plane" if len(self.spaces) == 1 else "box"]
+        if self.background is not None:
+            limits.append(f"background: {self.background.summary}")
+        return ", ".join(limits) or "none"
 
     def inside(self, frame: Frame) -> np.ndarray:
         """(H, W) bool: readings inside; False where there is none.

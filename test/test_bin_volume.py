@@ -238,7 +238,7 @@ def test_a_file_brings_the_background_back(tmp_path):
     again = Background.load(path)
     for name in ("depth", "sigma", "K"):
         np.testing.assert_array_equal(getattr(again, name), getattr(background, name))
-    assert again.frame_id == background.frame_id and again.describe() == background.describe()
+    assert again.frame_id == background.frame_id and again.summary == background.summary
     assert [p.name for p in path.parent.iterdir()] == ["bin"]
     again.check(empty_frames(1)[0])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import CancelledError, TimeoutError
+from queue import Empty, SimpleQueue
 
 from ..errors import InputError
 from .host import Host, Setup
@@ -44,6 +45,7 @@ class Engine:
         self._answering = True
         self._worker: NewestFirst[Job, tuple[bool, str]] | None = None
         self._newest: Arrival | None = None
+        self._collecting: SimpleQueue[Arrival] | None = None
         self.intake: Intake | None = None
 
     def start(self) -> None:
@@ -104,6 +106,21 @@ class Engine:
         except TimeoutError:
             return False, f"no answer within {DEMAND_TIMEOUT:.0f} s"
 
+    def collect(self, count: int, patience: float) -> list[Arrival]:
+        """The next sets of messages, whether they are answered or not. InputError: none for ``patience`` seconds."""
+        if self._worker is None:
+            raise InputError("the node is inactive: activate it first")
+        arrived: SimpleQueue[Arrival] = SimpleQueue()
+        self._collecting, taken = arrived, []
+        try:
+            while len(taken) < count:
+                taken.append(arrived.get(timeout=patience))
+        except Empty:
+            raise InputError(f"{len(taken)} of {count} frames came, then none for {patience:g} s: {REMEDY['depth']}") from None
+        finally:
+            self._collecting = None
+        return taken
+
     def _take_over(self, setup: Setup) -> None:
         """What comes from now on is answered by ``setup``."""
         self._transforms.follow(setup.wanted.target_frame)
@@ -156,6 +173,8 @@ class Engine:
     def _on_frame(self, arrival: Arrival) -> None:
         """A set of messages, in the thread of intake: pass it on and return."""
         self._newest = arrival
+        if (collecting := self._collecting) is not None:
+            collecting.put(arrival)
         statistics, worker = self._host.statistics, self._worker
         statistics.frame_received()
         if not self._answering:

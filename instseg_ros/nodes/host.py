@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 
+from ..bin_volume import BinVolume
 from .complaints import Complaints
 from .outputs import Outputs
 from .parameters import Parameters
@@ -43,8 +44,10 @@ class Setup:
         segmenter: the model.
         directory: where it was read.
         wanted: the parameters.
+        volume: where parts may be.
     """
 
     segmenter: Segmenter
     directory: Path
     wanted: Parameters
+    volume: BinVolume = BinVolume()

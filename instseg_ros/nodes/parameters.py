@@ -9,8 +9,10 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from ..bin_volume import half_spaces
 from ..errors import InputError
 from ..region import Region
+from ..tracking import TrackingOptions
 from .transforms import check_target_frame
 
 
@@ -30,6 +32,18 @@ SPECS = {
     "device": Spec("auto", "Where the network runs: auto (GPU where there is one), cpu, cuda or cuda:N."),
     "roi": Spec([0, 0, 0, 0], "Pixel rectangle [x, y, width, height] that is looked at; all 0 = the whole image."),
     "depth_range": Spec([0.0, 0.0], "Metres [near, far]; readings outside count as missing; 0 = no limit."),
+    "bin_volume": Spec(
+        [0.0, 0.0, 0.0, 0.0],
+        "Where parts may be, metres in the camera frame: a plane [a, b, c, d] (a x + b y + c z + d > 0 is inside) or a box "
+        "[centre x, y, z, quaternion x, y, z, w, size x, y, z]; all 0 = everywhere.",
+    ),
+    "background_file": Spec("", "Where ~/learn_background keeps the empty bin, read at the start; what is not in front of it is no part."),
+    "background_margin": Spec(0.005, "Metres in front of the learned background that still belong to it.", 0.0, 1.0),
+    "tracking": Spec(False, "Ids stay with their part from frame to frame (camera at rest); false = 1 to n in every frame."),
+    "tracking_max_move": Spec(
+        0.75, "How far a part may move between two frames and keep its id, in its own radii (root mean square).", 0.01, 10.0
+    ),
+    "tracking_max_missed": Spec(30, "Frames for which a part that is not found keeps its id.", 0, 10_000),
     "max_rate": Spec(0.0, "Frames per second to process at most; 0 = as many as arrive.", 0.0, 1000.0),
     "sync_slop": Spec(0.02, "Seconds by which the stamps of depth, info and color may differ.", 1e-4, 1.0),
     "min_pixels": Spec(0, "Instances with fewer visible pixels are dropped.", 0, 10_000_000),
@@ -59,6 +73,12 @@ class Parameters:
     device: str
     roi: tuple[int, ...]
     depth_range: tuple[float, ...]
+    bin_volume: tuple[float, ...]
+    background_file: str
+    background_margin: float
+    tracking: bool
+    tracking_max_move: float
+    tracking_max_missed: int
     max_rate: float
     sync_slop: float
     min_pixels: int
@@ -75,12 +95,17 @@ class Parameters:
         if len(self.depth_range) != 2:
             raise InputError(f"depth_range must be two numbers [near, far] in metres, got {list(self.depth_range)}")
         check_target_frame(self.target_frame)
-        _ = self.region  # raises for values that make no region
+        _ = self.region, self.tracking_options, half_spaces(self.bin_volume)  # raise for values that make none
 
     @property
     def region(self) -> Region:
         """What of a frame is looked at."""
         return Region(*map(int, self.roi), *map(float, self.depth_range))
+
+    @property
+    def tracking_options(self) -> TrackingOptions:
+        """When an instance is the part of an earlier frame."""
+        return TrackingOptions(self.tracking_max_move, self.tracking_max_missed)
 
     def changed(self, new: Parameters) -> set[str]:
         """Names whose values differ in ``new``."""

@@ -8,18 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..camera_info import distortion_pixels
 from ..errors import InputError
 from ..frame import Frame
 from ..instances import Instances
+from .finish import Finish
 from .host import Host, Setup
 from .messages import BadFrame, frame_from_messages
-from .model_faults import model_fault
+from .model_faults import check_answer, model_fault
 from .parameters import Parameters
 from .sets import Arrival
 from .transforms import Transforms
 
 CLOCKS_DISAGREE = 60.0
 """Seconds. A frame older than this was not delayed: its publisher has another clock (a bag, say)."""
+DISTORTED = 1.0
+"""Pixels by which a lens may move the image's corners without a word."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Pipeline:
     """Messages → frame → instances → messages."""
 
     def __init__(self, host: Host, transforms: Transforms) -> None:
-        self._host, self._transforms = host, transforms
+        self._host, self._transforms, self._finish = host, transforms, Finish(host)
+        self._lens: list[float] = []
 
     def rehearse(self, job: Job) -> None:
         """Have the model answer a frame for nobody, unless the frame itself is bad. InputError: the model cannot."""
@@ -63,11 +68,12 @@ class Pipeline:
             return "nothing computed: nobody subscribes to any topic of this node"
         self._check_age(arrival, setup.wanted.stale_after)
         frame = _frame(setup, arrival)
+        self._look_at_lens(arrival)
         view = _look(frame, setup.wanted)
         begin = time.monotonic()
         found = self._segment(setup, view)
         segment = time.monotonic() - begin
-        instances = _finish(found, frame, setup.wanted)
+        instances = self._finish(setup, found, frame)
         placement = self._transforms.placement(frame, setup.wanted.target_frame)  # after the model: TF had time to come
         host.outputs.publish(frame, instances, placement)
         host.statistics.frame_answered(time.monotonic() - arrival.received, segment, len(instances))
@@ -75,12 +81,14 @@ class Pipeline:
 
     def _segment(self, setup: Setup, view: Frame) -> Instances:
         try:
-            return setup.segmenter.segment(view)
+            found = setup.segmenter.segment(view)
         except InputError:
             raise
-        except Exception as error:  # whatever a model does, the node lives
+        except BaseException as error:  # whatever a model does, even sys.exit(), the node lives
             self._host.node.get_logger().debug(traceback.format_exc())
             raise model_fault(error) from None
+        check_answer(found, view)
+        return found
 
     def _check_age(self, arrival: Arrival, stale_after: float) -> None:
         """Refuse frames that were delayed: a robot must not move by an old picture."""
@@ -96,6 +104,19 @@ class Pipeline:
             age = waited
         if stale_after > 0 and max(age, waited) > stale_after:
             raise BadFrame("stale", f"the frame is {max(age, waited):.1f} s old, more than stale_after = {stale_after:g} s")
+
+    def _look_at_lens(self, arrival: Arrival) -> None:
+        """Say it once where the lens distorts: no method undoes that."""
+        coefficients = list(arrival.info.d)
+        if coefficients != self._lens:
+            self._lens = coefficients
+            if (pixels := distortion_pixels(arrival.info)) > DISTORTED:
+                text = (
+                    f"camera_info says that the lens moves the image's corners by {pixels:.0f} pixels, which is not undone: unless "
+                    "the image is rectified already, rectify it (image_proc), or positions near the border are off"
+                )
+                self._host.statistics.error(text)
+                self._host.complaints.warn("distortion", text)
 
     def _skip(self, reason: str, why: str) -> tuple[bool, str]:
         self._host.statistics.frame_skipped(reason, why)
@@ -114,17 +135,3 @@ def _look(frame: Frame, wanted: Parameters) -> Frame:
     if view is not frame and np.isnan(view.depth).all():
         raise BadFrame("no_depth", "no valid depth within roi and depth_range: widen them or look where the camera points")
     return view
-
-
-def _finish(found: Instances, frame: Frame, wanted: Parameters) -> Instances:
-    """After the model: what is published of its answer, in the pixels of the whole frame."""
-    return wanted.region.restore(_select(found, wanted), frame.shape)
-
-
-def _select(instances: Instances, wanted: Parameters) -> Instances:
-    """Without what is too small, too unsure, or has no place in space."""
-    keep = instances.score >= wanted.min_score
-    keep &= np.isfinite(instances.centroid).all(1) & np.isfinite(instances.covariance).all((1, 2))
-    if wanted.min_pixels > 0:
-        keep &= instances.pixels >= wanted.min_pixels
-    return instances.select(keep)

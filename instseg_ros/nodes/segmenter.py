@@ -19,9 +19,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool, Trigger
 
+from ..background import Background
 from ..errors import InputError
 from ..resources import find_model
-from . import parameters, runner
+from . import parameters, runner, volume
 from .complaints import Complaints
 from .diagnostics import diagnostic_array
 from .engine import Engine
@@ -30,6 +31,7 @@ from .lane import Lane
 from .outputs import Outputs
 from .parameters import Parameters
 from .statistics import Statistics
+from .volume import learn_background, load_background, volume_of
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class SegmenterNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_service(Trigger, "~/segment", self._on_segment)
         self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/learn_background", self._on_learn_background)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Services, changes of parameters and transitions may take seconds; images and the look at them come on the lane.
         self._lane = Lane(self)
@@ -112,7 +115,7 @@ class SegmenterNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and offer the topics."""
         try:
-            setup = self._load_model(self._wanted)
+            setup = self._prepare(self._wanted)
             self._outputs = Outputs(self)
         except Exception as error:
             return self._fail("cannot load the model", error)
@@ -161,6 +164,24 @@ class SegmenterNode(LifecycleNode):
         self.get_logger().fatal(why)
         return TransitionCallbackReturn.FAILURE
 
+    def _prepare(self, wanted: Parameters) -> Setup:
+        """By what frames are answered; what ``wanted`` leaves as it is is not read again."""
+        now = self._engine.setup if self._engine is not None else None
+        changed = set(parameters.SPECS) if now is None else now.wanted.changed(wanted)
+        # A new model is loaded beside the old one, which goes on answering.
+        setup = self._load_model(wanted) if changed & parameters.NEED_RELOAD else replace(now, wanted=wanted)
+        background = self._load_background(wanted) if "background_file" in changed else now.volume.background
+        return replace(setup, volume=volume_of(wanted, background))
+
+    def _load_background(self, wanted: Parameters) -> Background | None:
+        """Parts are found without one, too."""
+        try:
+            return load_background(wanted)
+        except InputError as error:
+            self._statistics.error(str(error))
+            self._complaints.warn("background", f"no background: {error}")
+            return None
+
     def _load_model(self, wanted: Parameters) -> Setup:
         directory = find_model(wanted.model)
         self.get_logger().info(f"loading model {directory} on {wanted.device}")
@@ -188,15 +209,29 @@ class SegmenterNode(LifecycleNode):
         self.get_logger().info(response.message)
         return response
 
+    def _on_learn_background(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """``~/learn_background``: what the camera sees in the next second is the empty bin."""
+        engine = self._engine
+        try:
+            if engine is None:
+                raise InputError("the node is not configured")
+            wanted = engine.setup.wanted
+            background, response.message = learn_background(engine.collect(volume.FRAMES, volume.SILENCE), wanted)
+            engine.change(replace(engine.setup, volume=volume_of(wanted, background)))
+            response.success = True
+            self.get_logger().info(f"background {response.message}")
+        except Exception as error:
+            response.success, response.message = False, _describe(error)
+            self.get_logger().error(f"no background learned: {response.message}")
+        return response
+
     def _on_parameters(self, changes: Sequence[Any]) -> SetParametersResult:
         """Check all, then apply all: a refused change leaves everything as it was."""
         engine = self._engine
         try:
             new = parameters.read(self, changes)
             if engine is not None:
-                # A new model is loaded beside the old one, which goes on answering.
-                reload = self._wanted.changed(new) & parameters.NEED_RELOAD
-                engine.change(self._load_model(new) if reload else replace(engine.setup, wanted=new))
+                engine.change(self._prepare(new))
         except Exception as error:
             reason = _describe(error)
             self.get_logger().error(f"parameter refused: {reason}")
@@ -225,6 +260,7 @@ class SegmenterNode(LifecycleNode):
                     "model": str(setup.directory) if setup is not None else "",
                     "method": setup.segmenter.description if setup is not None else "",
                     "enabled": str(self._answering),
+                    "bin_volume": setup.volume.summary if setup is not None else "",
                 },
                 stamp=self.get_clock().now(),
             )
