@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 
 from .errors import InputError
@@ -28,3 +29,18 @@ def read_camera_info(info: Any) -> tuple[np.ndarray, tuple[int, int]]:
         K = scale_intrinsics(K, 1 / bin_x, 1 / bin_y)
         width, height = width // bin_x, height // bin_y
     return K, (height, width)
+
+
+def distortion_pixels(info: Any) -> float:
+    """By how many pixels the lens moves the image's corners, at most; 0 without coefficients, inf for a model that is unknown."""
+    D = np.array(info.d, np.float64)
+    if not D.any():
+        return 0.0
+    K, width, height = np.array(info.k, np.float64).reshape(3, 3), info.width, info.height
+    corners = np.array([(x, y) for x in (0, width - 1) for y in (0, height - 1)], np.float64)[:, None]
+    undistort = cv2.fisheye.undistortPoints if info.distortion_model == "equidistant" else cv2.undistortPoints
+    try:
+        straight = undistort(corners, K, D, P=K)
+    except cv2.error:  # a number of coefficients that no model of OpenCV has
+        return np.inf
+    return float(np.nan_to_num(np.abs(straight - corners), nan=np.inf).max())

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from conftest import new_domain
 from node_rig import Rig
+from rclpy.qos import QoSProfile
 from ros_scenes import FRAME_ID, K, KnownAnswer, boxes, compressed_color, compressed_depth, messages
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -40,25 +42,49 @@ class Fault:
     says: str = ""
 
 
+def shift(scene: tuple, index: int | None, nanoseconds: int) -> tuple:
+    """The scene with later stamps: those of all its messages, or of the one with this index."""
+    for message in scene if index is None else (scene[index],):
+        seconds, rest = divmod(stamp_ns(message.header) + nanoseconds, 10**9)
+        message.header.stamp = Time(sec=seconds, nanosec=rest)
+    return scene
+
+
 class Bench:
     """A node with a model that uses colour and knows the answer, and a client.
 
     Args:
         compressed: whether depth and colour arrive compressed.
         segmenter: the model.
+        connect: wait until the two are connected.
+        qos: of the client's publishers.
         parameters: of the node.
     """
 
-    def __init__(self, *, compressed: bool = False, segmenter: KnownAnswer | None = None, **parameters: Any) -> None:
+    def __init__(
+        self,
+        *,
+        compressed: bool = False,
+        segmenter: KnownAnswer | None = None,
+        connect: bool = True,
+        qos: QoSProfile | None = None,
+        **parameters: Any,
+    ) -> None:
         self.segmenter = segmenter or KnownAnswer(needs_color=True)
         self._compressed = compressed
         self._inputs = COMPRESSED if compressed else RAW
         if compressed:
             parameters |= {"depth_transport": "compressedDepth", "color_transport": "compressed"}
         self.rig = Rig(new_domain(), lambda *_: self.segmenter, inputs=dict(self._inputs), **parameters)
+        assert self.rig.started
         self.client = self.rig.client
         self.client.hear("masks")
-        self.client.connect(*(name for name in self._inputs if self.segmenter.needs_color or not name.startswith("color")))
+        if qos is not None:
+            for name, type_ in self._inputs.items():
+                self.client.destroy_publisher(self.client._inputs[name])
+                self.client._inputs[name] = self.client.create_publisher(type_, name, qos)
+        if connect:
+            self.client.connect(*(name for name in self._inputs if self.segmenter.needs_color or not name.startswith("color")))
 
     def scene(self, stamp: int | None = None) -> tuple[Any, CameraInfo, Any]:
         """Depth, camera info and colour of the boxes, in the node's transport, each with a header of its own."""

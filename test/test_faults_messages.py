@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import re
 import struct
 
 import cv2
@@ -327,6 +328,15 @@ def test_a_new_size_counts_from_the_frame_that_it_comes_with(raw):
     i.width, i.height = WIDTH // 2, HEIGHT // 2
     answer = raw.client.wait_for_stamp(raw.publish(half_size(d), i, half_color(d, i, c)[2]))
     assert (answer.width, answer.height) == raw.segmenter.frames[-1].shape[::-1] == (WIDTH // 2, HEIGHT // 2)
+    raw.check_good_frame()
+
+
+def test_a_lens_that_distorts_is_named_once_and_its_frames_are_answered(raw):
+    raw.check_good_frame()
+    d, i, c = raw.scene()
+    i.d = [-0.3, 0.1, 0.001, 0.002, 0.0]
+    raw.client.wait_for_stamp(raw.publish(d, i, c))
+    raw.client.wait_for_status(lambda s: re.search(r"moves the image's corners by \d+ pixels.*rectify", s["last_error"]))
     raw.check_good_frame()
 
 
