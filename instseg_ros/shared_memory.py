@@ -18,7 +18,11 @@ from .errors import InputError
 from .files import write_atomic
 from .resources import share_directory
 
-VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
+OLD_FAST_DDS = ("humble", "iron", "jazzy")
+"""Distributions with Fast DDS 2, which knows the variable by its old name only; the new ones warn of that."""
+_OLD = os.environ.get("ROS_DISTRO") in OLD_FAST_DDS
+VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE" if _OLD else "FASTDDS_DEFAULT_PROFILES_FILE"
+"""Names the file with the profiles that a process takes."""
 FOLDER = Path("/dev/shm")
 PARTICIPANTS = 4
 """Processes that should fit: player or camera, segmenter, evaluator, and one to look at it."""
@@ -33,7 +37,7 @@ _MESSAGE = re.compile(r"(<maxMessageSize>)(\d+)(</maxMessageSize>)")
 
 
 def fitting_profile(folder: str | Path | None = None) -> Path:
-    """The profile to put in ``FASTDDS_DEFAULT_PROFILES_FILE``.
+    """The profile to put in the environment variable ``VARIABLE``.
 
     Args:
         folder: where a smaller copy is written if the shipped one does not fit; None = a place of this user's in /tmp.

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import settings
 
 from instseg_ros.errors import InputError
-from instseg_ros.shared_memory import fitting_profile, remove_dead_segments
+from instseg_ros.shared_memory import VARIABLE, fitting_profile, remove_dead_segments
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPAT = ROOT / "compat"
@@ -27,7 +27,7 @@ if any(importlib.util.find_spec(name) is None for name in STAND_INS):
     sys.path.append(str(COMPAT))  # at the end: real packages win
 with contextlib.suppress(InputError):  # no room in /dev/shm: the tests that need it will say so
     # Read once per process, when the first participant is made.
-    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(fitting_profile())
+    os.environ[VARIABLE] = str(fitting_profile())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 _domains = itertools.count()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import namedtuple
@@ -129,6 +130,13 @@ def test_the_profile_fits_the_shared_memory(free, tmp_path, monkeypatch):
         shared_memory.fitting_profile(tmp_path)
     monkeypatch.setenv(shared_memory.VARIABLE, "/my/own.xml")
     assert str(shared_memory.fitting_profile(tmp_path)) == "/my/own.xml"
+
+
+@pytest.mark.parametrize(("distribution", "name"), [("humble", "FASTRTPS"), ("jazzy", "FASTRTPS"), ("kilted", "FASTDDS"), ("", "FASTDDS")])
+def test_the_variable_is_the_one_that_the_distribution_s_fast_dds_reads(distribution, name):
+    command = [sys.executable, "-c", "from instseg_ros.shared_memory import VARIABLE; print(VARIABLE)"]
+    found = subprocess.run(command, env={**os.environ, "ROS_DISTRO": distribution}, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == f"{name}_DEFAULT_PROFILES_FILE"
 
 
 def test_only_segments_of_dead_processes_are_removed(tmp_path, monkeypatch):
