@@ -67,6 +67,11 @@ class Engine:
             self._transforms.close()
             self.intake = self._worker = self._newest = None
 
+    def seconds_at_work(self) -> float:
+        """For how long the frame in hand has been worked on."""
+        worker = self._worker
+        return 0.0 if worker is None else worker.seconds_at_work()
+
     def answer_all(self, yes: bool) -> None:
         """Whether to answer every frame, or none but those that ``segment_now`` asks for."""
         self._answering = yes

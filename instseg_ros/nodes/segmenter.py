@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 NAME = "instseg"
 CHECK_PERIOD = 1.0
 """Seconds between looks of the watchdog, and between diagnostics."""
+LONG_AT_WORK = 10.0
+"""Seconds on one frame after which something is wrong."""
 
 
 def load_segmenter(directory: Path, device: str) -> Segmenter:
@@ -247,6 +249,10 @@ class SegmenterNode(LifecycleNode):
         intake = engine.intake if engine is not None else None
         setup = engine.setup if engine is not None else None
         self._problems = self._watchdog.problems(intake, silence) if intake is not None and silence > 0 else {}
+        if engine is not None and (seconds := engine.seconds_at_work()) > LONG_AT_WORK:
+            self._problems["model"] = (
+                f"the model has been at work on one frame for {seconds:.0f} s: it hangs, or this device is too slow for it"
+            )
         for role, problem in self._problems.items():
             self._complaints.warn(f"watchdog {role}", problem)
         self._diagnostics.publish(

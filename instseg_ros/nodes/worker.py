@@ -27,6 +27,7 @@ class NewestFirst(Generic[Item, Result]):
         self._slot: list[Item] = []
         self._waiting: list[Future[Result]] = []
         self._stopping = False
+        self._begin: float | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -62,6 +63,11 @@ class NewestFirst(Generic[Item, Result]):
             self._changed.notify_all()
         return future
 
+    def seconds_at_work(self) -> float:
+        """For how long the thread has been at the item in hand; 0 when it has none."""
+        begin = self._begin
+        return 0.0 if begin is None else time.monotonic() - begin
+
     def limit(self, max_rate: float) -> None:
         """Start at most ``max_rate`` items a second; 0 = no limit."""
         with self._changed:
@@ -91,7 +97,8 @@ class NewestFirst(Generic[Item, Result]):
                     return
                 item = self._slot.pop()
                 demanded, self._waiting = self._waiting, []
-            last_start = time.monotonic()
+            self._begin = last_start = time.monotonic()
             result = self._work(item)
+            self._begin = None
             for future in demanded:
                 future.set_result(result)
