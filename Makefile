@@ -22,11 +22,12 @@ venv: $(VENV)/.complete
 $(VENV)/.complete: $(REQUIREMENTS) setup.py package.xml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: Python 3.10 or later is needed, $$($(PYTHON) --version) was found: make PYTHON=python3.x"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv; } || { echo "make: first run: sudo apt install python3-venv"; exit 2; }
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libusb-1.0.so.0")' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq libusb-1.0-0; } || echo "make: the camera node and its tests need libusb-1.0-0: sudo apt install libusb-1.0-0"
 	@echo "setting up .venv (some minutes, about 2 GB)"
 	$(PYTHON) -m venv $(VENV)
 	touch $(VENV)/COLCON_IGNORE
 	$(PIP) -r requirements/torch.txt
-	$(PIP) $(foreach name,core ros train synth eval test,-r requirements/$(name).txt)
+	$(PIP) $(foreach name,core ros camera train synth eval test,-r requirements/$(name).txt)
 	$(PIP) --no-deps -r requirements/synth-nodeps.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	$(RUN) -c "import pathlib, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'instseg_compat.pth').write_text('$(CURDIR)/compat\n')"

@@ -24,6 +24,7 @@ EXTRAS = {
     "train": ["pytorch-lightning>=2.6", "torchmetrics", "tqdm", "faster-coco-eval>=1.6", "numba", "trimesh"],
     "synth": ["manifold3d", "trimesh", "numba", "coacd", "mujoco>=4.0", "tqdm"],
     "eval": ["faster-coco-eval>=1.6", "matplotlib", "scikit-image", "scikit-learn", "tqdm"],
+    "camera": ["pyrealsense2>=2.58"],
     "test": ["hypothesis", "psutil", "pytest>=8,<8.4", "pytest-timeout", "embreex"],
 }
 
@@ -52,6 +53,7 @@ setup(
             "bag_player = instseg_ros.nodes.executables:bag_player",
             "evaluator = instseg_ros.nodes.executables:evaluator",
             "grasp_planner = instseg_ros.nodes.executables:grasp_planner",
+            "camera = instseg_ros.nodes.executables:camera",
         ]
     },
 )

@@ -16,5 +16,5 @@ def run(module: str) -> int:
     return importlib.import_module(f"{__package__}.{module}").main()
 
 
-NAMES = ("segmenter", "bag_player", "evaluator", "grasp_planner")
-segmenter, bag_player, evaluator, grasp_planner = (partial(run, name) for name in NAMES)
+NAMES = ("segmenter", "bag_player", "evaluator", "grasp_planner", "camera.node")
+segmenter, bag_player, evaluator, grasp_planner, camera = (partial(run, name) for name in NAMES)

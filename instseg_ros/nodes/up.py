@@ -19,7 +19,7 @@ from ..resources import share_directory
 from . import runner
 from .segmenter import SegmenterNode
 
-SOURCES = {"bag": "bag_player:BagPlayerNode", "camera": "camera:CameraNode"}
+SOURCES = {"bag": "bag_player:BagPlayerNode", "camera": "camera.node:CameraNode"}
 """Name → ``module:class`` of this package; a source takes ``parameter_overrides`` as every node does."""
 
 
@@ -43,7 +43,9 @@ def ros_arguments(args: argparse.Namespace) -> list[str]:
         "depth/camera_info": f"{camera}/aligned_depth_to_color/camera_info",
         "color/image": f"{camera}/color/image_raw",
     }
-    words = ["--ros-args", "--params-file", params]
+    words = ["--ros-args", "--params-file", params, "-r", f"camera:__ns:=/{args.camera_namespace}"]
+    if args.camera_name:
+        words += ["-r", f"camera:__node:={args.camera_name}"]
     for name, topic in remap.items():
         words += ["-r", f"instseg:{name}:={topic}"]
     return words

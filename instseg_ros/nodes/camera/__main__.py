@@ -1,0 +1,5 @@
+"""``python -m instseg_ros.nodes.camera``."""
+
+from ..executables import camera
+
+raise SystemExit(camera())
