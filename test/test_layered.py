@@ -296,3 +296,14 @@ def test_evaluate_shapes_command(tmp_path, capsys):
     ):
         assert main(["evaluate", *words]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_benchmarks_rival_groups_as_ours_where_groups_are_clear():
+    from instseg_ros.benchmarks.layered import scikit_learn
+
+    points, truth = blobs(np.random.default_rng(3), np.eye(3) * 8, 40, 0.2)
+    points = torch.cat([points, torch.tensor([[30.0, 0, 0]] * 3)])
+    labels, count = scikit_learn(points, 1.5, 5)
+    ours, modes = mean_shift(points, bandwidth=1.5, min_points=5)
+    assert count == len(modes) == 3 and labels[-3:].tolist() == [-1] * 3
+    assert len({(int(a), int(b)) for a, b in zip(labels, ours)}) == 4

@@ -147,6 +147,15 @@ def test_drawn_samples_repeat_and_differ_between_epochs_and_runs():
     assert {len(LayeredShapes(config, ("rgb",), 4, seed=0)[i]["kind"]) for i in range(5)} & {3, 6} == {3, 6}, "both numbers are drawn"
 
 
+def test_lessons_come_before_what_is_asked_for():
+    config = DataConfig(images=2, instances=(6,), lessons=[[1], [2, 3]], lesson_epochs=2)
+    assert [config.instances_at(epoch) for epoch in range(6)] == [[1], [1], [2, 3], [2, 3], (6,), (6,)]
+    shapes = LayeredShapes(config, ("rgb",), 2, seed=0)
+    assert len(shapes[0]["kind"]) == 3
+    shapes.epoch.fill_(4)
+    assert len(shapes[0]["kind"]) > 12
+
+
 def test_a_dataset_of_shapes_gives_the_samples_that_are_drawn(tmp_path):
     assert main(["synth", "shapes", "--scenes", "2", "--instances", "2", "--seed", "3", "--out", str(tmp_path)]) == 0
     views = LayeredViews(BopDataset(tmp_path, "train"), ("rgb",), tuple(SHAPES), 3)
@@ -197,6 +206,7 @@ def test_a_dataset_trains_too(tmp_path):
         ({"network": {"classes": ["circle"]}}, "must agree"),
         ({"network": {"wdth": 3}}, "wdth"),
         ({"data": {"images": 0}}, "data.images must be positive, got 0"),
+        ({"data": {"lessons": [[1], []]}}, "got none"),
         ({"loss": {"variance": "much"}}, "much"),
         ({"optimiser": {}}, "optimiser"),
         ({"thresholds": {"min_cels": 1}}, "min_cels"),

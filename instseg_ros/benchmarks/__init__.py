@@ -13,8 +13,9 @@ KINDS = {
     "ros": "depth image published to masks, instances and poses received, through the node and DDS",
     "swap": "changes of the model while frames come: what is left unanswered, and the memory after 20",
     "segment": "segment() alone",
-    "soak": "resident memory of the node over 500 frames",
+    "soak": "resident memory of the node over 500 frames; with --minutes behind a camera, every frame accounted for",
     "clustering": "our clustering against scikit-learn's on the same predictions",
+    "layered": "mean shift of layered embeddings against scikit-learn's on the same predictions",
     "noise": "real depth frames beside simulated ones: noise, holes, edges",
     "synth": "complete simulated samples a minute, and the memory that making them takes",
     "tracking": "do ids stay with their parts in a simulated bin that is emptied?",
@@ -31,6 +32,7 @@ class Options:
         model: model directory or name, empty = the shipped default.
         bag: frames to work on, empty = the bundled ones.
         frames: how many, None = the kind's own default.
+        minutes: soak: so long behind a camera, 0 = ``frames`` in lockstep.
         device: auto, cpu, cuda or cuda:N.
         seed: of everything random.
         camera: preset of the simulated camera, empty = the kind's own.
@@ -42,6 +44,7 @@ class Options:
     model: str = ""
     bag: str = ""
     frames: int | None = None
+    minutes: float = 0.0
     device: str = "auto"
     seed: int = 0
     camera: str = ""

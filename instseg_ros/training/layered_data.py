@@ -22,12 +22,16 @@ class DataConfig:
     """What is trained on.
 
     Attributes:
-        images: shapes in an epoch (1000 in the paper). instances: shapes of each class, drawn from this list for every image.
+        images: in an epoch (1000 in the paper). instances: shapes of each class, drawn from this list for every image.
+        lessons: the same for the first ``lesson_epochs`` epochs, for those after them, and so on, before ``instances`` (not in the
+            paper; few shapes teach random weights what a shape is sooner than crowded images do).
         classes: of the shapes.
     """
 
     images: int = 1000
     instances: tuple[int, ...] = (6,)
+    lessons: tuple[tuple[int, ...], ...] = ()
+    lesson_epochs: int = 1
     classes: tuple[str, ...] = tuple(SHAPES)
 
     def __post_init__(self) -> None:
@@ -36,10 +40,18 @@ class DataConfig:
                 object.__setattr__(self, name, tuple(value))
         if self.images < 1:
             raise InputError(f"data.images must be positive, got {self.images}")
-        if not self.instances:
-            raise InputError("data.instances must be one or more numbers of shapes of each class, got none")
-        for count in self.instances:
-            ShapesRecipe(1, count, self.classes)
+        if self.lesson_epochs < 1:
+            raise InputError(f"data.lesson_epochs must be positive, got {self.lesson_epochs}")
+        for numbers in (self.instances, *self.lessons):
+            if not numbers:
+                raise InputError("data.instances must be one or more numbers of shapes of each class, got none")
+            for number in numbers:
+                ShapesRecipe(1, number, self.classes)
+
+    def instances_at(self, epoch: int) -> tuple[int, ...]:
+        """What the numbers of an epoch are drawn from."""
+        lesson = epoch // self.lesson_epochs
+        return self.lessons[lesson] if lesson < len(self.lessons) else self.instances
 
 
 def layer_targets(stack: np.ndarray, kind: np.ndarray, layers: int, *, stride: int = STRIDE) -> tuple[np.ndarray, np.ndarray]:
@@ -82,8 +94,9 @@ class LayeredShapes(Dataset):
 
     def __getitem__(self, i: int) -> dict[str, object]:
         c = self.config
-        number = int(self.epoch) * c.images + i
-        count = c.instances[int(np.random.default_rng([self.seed, number]).integers(len(c.instances)))]
+        epoch = int(self.epoch)
+        number, choice = epoch * c.images + i, c.instances_at(epoch)
+        count = choice[int(np.random.default_rng([self.seed, number]).integers(len(choice)))]
         shapes = ShapesRecipe(1, count, c.classes, seed=self.seed).draw(number)
         kind = np.array([c.classes.index(list(SHAPES)[k - 1]) + 1 for k in shapes.object_id])
         return _sample(shapes.depth, shapes.K, shapes.color, self.inputs, shapes.layers, kind, self.layers)
