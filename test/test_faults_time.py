@@ -119,7 +119,7 @@ CLOCKS = {
     "a clock that is a year behind": Fault(lambda *scene: shift(scene, None, -YEAR)),
     "a clock that is 5 s ahead": Fault(lambda *scene: shift(scene, None, 5 * SECOND)),
     "a clock that is a year ahead": Fault(lambda *scene: shift(scene, None, YEAR)),
-    "an info that differs by less than sync_slop": Fault(lambda *scene: shift(scene, 1, SECOND // 100)),
+    "an info that differs by less than sync_slop": Fault(lambda *scene: shift(scene, 1, -SECOND // 100)),
 }
 
 
