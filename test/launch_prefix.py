@@ -8,7 +8,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-NODES = ("segmenter", "bag_player", "evaluator", "camera")
+NODES = ("segmenter", "bag_player", "evaluator", "camera", "grasp_planner")
 ECHO = """#!/bin/sh
 echo "$(basename "$0") was started as $*"
 for word; do [ -f "$word" ] && cat "$word"; done

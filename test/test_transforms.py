@@ -100,6 +100,16 @@ def test_the_transform_of_the_image_s_stamp_is_waited_for(scene):
     np.testing.assert_allclose(found.pose, BASE.pose, atol=1e-12)
 
 
+def test_only_what_is_of_another_time_is_forgotten():
+    cleared = []
+    made = looking(SimpleNamespace(clear=lambda: cleared.append(1)))
+    made.jumped_back(0.03)
+    assert not cleared
+    made.jumped_back(20.0)
+    assert cleared == [1]
+    looking(None).jumped_back(20.0)
+
+
 @pytest.mark.parametrize("target", ["", FRAME_ID])
 def test_the_camera_s_own_frame_needs_no_tf(scene, target):
     found = looking(None).placement(scene[0], target)

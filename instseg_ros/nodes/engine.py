@@ -195,4 +195,4 @@ class Engine:
     def _on_jump(self, seconds: float) -> None:
         text = f"time jumped back by {seconds:.3f} s (a looped bag?): synchronization starts anew"
         self._host.complaints.warn("jump", text)
-        self._transforms.forget()
+        self._transforms.jumped_back(seconds)

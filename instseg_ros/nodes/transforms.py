@@ -18,6 +18,8 @@ from .messages import BadFrame
 PATIENCE = 0.1
 """Seconds to wait for the transform of an image's stamp; a moving camera's may come a moment after the image."""
 POLL = 0.005
+JITTER = 1.0
+"""Seconds."""
 NAMES = {"/tf": DurabilityPolicy.VOLATILE, "/tf_static": DurabilityPolicy.TRANSIENT_LOCAL}
 
 
@@ -60,9 +62,9 @@ class Transforms:
             self._node.destroy_subscription(subscription)
         self._subscriptions, self._buffer = [], None
 
-    def forget(self) -> None:
-        """Time jumped back: what is known of moving frames is of another time."""
-        if (buffer := self._buffer) is not None:
+    def jumped_back(self, seconds: float) -> None:
+        """The camera's time did: what is known of moving frames is of another time, unless two images only changed places."""
+        if seconds > JITTER and (buffer := self._buffer) is not None:
             buffer.clear()
 
     def placement(self, frame: Frame, target: str) -> Placement:
