@@ -55,10 +55,9 @@ def test_swap(tmp_path, ros_env, monkeypatch):
     material = ["--model", str(tmp_path / "model"), "--bag", str(write_bag(tmp_path / "bag", 3))]
     for name in ("ROS_DOMAIN_ID", "PYTHONPATH", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, ros_env[name])
-    for name, value in {"SWAPS": 3, "FRAMES_BETWEEN": 3, "RATE": 10.0}.items():
-        monkeypatch.setattr(swap, name, value)
-    result = bench("swap", material, tmp_path, 1)
-    assert result["swaps"] == 3 and result["frames"] >= 3 * 3
+    monkeypatch.setattr(swap, "RATE", 10.0)
+    result = bench("swap", material, tmp_path, 15)
+    assert result["swaps"] == 3 and result["frames"] >= 3 * 5
     assert result["latency_ms"]["count"] + result["latency_near_swaps_ms"]["count"] == result["frames"] - result["unanswered"]
 
 
@@ -68,6 +67,7 @@ def test_swap_counts_frames_without_an_answer_and_where_they_were():
     sent = [[i, float(i)] for i in range(20)]
     lost = (2, 9, 10, 17)
     report = {
+        "rate_hz": 1.0,
         "sent": sent,
         "answers": [[i, i + 0.1] for i in range(20) if i not in lost] + [[19, 50.0]],  # an answer that came twice
         "swaps": [[4.5, 4.6], [8.5, 10.2], [14.0, 14.5]],
@@ -83,6 +83,7 @@ def test_swap_counts_frames_without_an_answer_and_where_they_were():
     [
         ("ros", "10", "--frames must be above 10"),
         ("soak", "99", "--frames must be at least 100"),
+        ("swap", "14", "--frames must be at least 15"),
         ("segment", "0", "at least 1"),
         ("synth", "39", "--frames must be at least 40"),
     ],

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor
 from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
@@ -19,13 +20,13 @@ from ..bags import BagFrames
 from ..errors import InputError
 from ..files import write_json
 from . import runner
-from .connections import PERIOD, SETTLE
+from .connections import SETTLE
 from .messages import frame_to_messages, stamp_ns
 from .outputs import NEWEST_RELIABLE
 
 PARAMETERS: dict[str, tuple[Any, str]] = {
     "bag": ("", "Frames to play, over and over."),
-    "rate": (2.0, "Frames a second."),
+    "rate": (0.0, "Frames a second; 0 = half of what the segmenter reaches."),
     "models": ([""], "Models to change to, in turn."),
     "swaps": (20, "How many changes."),
     "frames_between": (10, "Frames between a change and the next."),
@@ -34,6 +35,10 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
 TOPICS = {"depth/image": Image, "depth/camera_info": CameraInfo, "color/image": Image}
 PATIENCE = 120.0
 """Seconds to wait for the segmenter at the start, and for a change."""
+SAMPLES = 6
+"""Answers from which the segmenter's speed is taken."""
+LOST = 10.0
+"""Seconds after which a frame was not heard."""
 
 
 class SwapperNode(Node):
@@ -47,6 +52,7 @@ class SwapperNode(Node):
         self._inputs = [self.create_publisher(type_, name, 10) for name, type_ in TOPICS.items()]
         self._client = self.create_client(SetParameters, "/instseg/set_parameters")
         self._answers: list[tuple[int, float]] = []
+        self._answered = threading.Event()
         self.create_subscription(Image, "/instseg/masks", self._on_masks, NEWEST_RELIABLE)
 
     def start(self) -> bool:
@@ -59,12 +65,12 @@ class SwapperNode(Node):
 
     def work(self, stop: threading.Event) -> int:
         """Play until all changes are made, then write the report."""
-        self._wait_for_segmenter(stop)
+        rate = self._measure(stop)
         sent: list[tuple[int, float]] = []
         swaps: list[tuple[float, float]] = []
         models = itertools.cycle(self._wanted["models"])
         future, since = None, 0
-        period, due = 1.0 / self._wanted["rate"], time.monotonic()
+        period, due = 1.0 / rate, time.monotonic()
         for frame in itertools.cycle(self._frames):
             stop.wait(max(0.0, due - time.monotonic()))
             due += period
@@ -81,16 +87,20 @@ class SwapperNode(Node):
             elif time.monotonic() - begin > PATIENCE:
                 raise InputError(f"the segmenter did not change its model within {PATIENCE:.0f} s")
         stop.wait(SETTLE)
-        write_json(self._wanted["report"], {"sent": sent, "answers": self._answers, "swaps": swaps})
+        write_json(self._wanted["report"], {"rate_hz": rate, "sent": sent, "answers": self._answers, "swaps": swaps})
         return 0
 
-    def _wait_for_segmenter(self, stop: threading.Event) -> None:
-        limit = time.monotonic() + PATIENCE
-        while not stop.is_set() and not (self._answers and self._client.service_is_ready()):
+    def _measure(self, stop: threading.Event) -> float:
+        """Wait for the segmenter, and see how fast it is. Returns the rate at which to play."""
+        limit, latencies = time.monotonic() + PATIENCE, []
+        while len(latencies) < SAMPLES and not stop.is_set():
             if time.monotonic() > limit:
                 raise InputError(f"the segmenter did not answer within {PATIENCE:.0f} s")
-            self._send(self._frames[0])
-            stop.wait(max(PERIOD, 1.0 / self._wanted["rate"]))
+            self._answered.clear()
+            stamp, begin = self._send(self._frames[0])
+            if self._answered.wait(LOST) and self._answers[-1][0] == stamp and self._client.service_is_ready():
+                latencies.append(self._answers[-1][1] - begin)
+        return self._wanted["rate"] or 0.5 / float(np.median(latencies[1:]))
 
     def _send(self, frame: Any) -> tuple[int, float]:
         """Publish a frame with the time of now. Returns its stamp and the monotonic time."""
@@ -115,6 +125,7 @@ class SwapperNode(Node):
 
     def _on_masks(self, message: Image) -> None:
         self._answers.append((stamp_ns(message.header), time.monotonic()))
+        self._answered.set()
 
 
 def main(args: Sequence[str] | None = None) -> int:
