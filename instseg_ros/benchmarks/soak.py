@@ -1,4 +1,7 @@
-"""Does the node's memory grow? Resident memory of the segmenter's process after 50 frames and at the end."""
+"""Does the node's memory grow? Resident memory of the segmenter's process after 50 frames and at the end.
+
+With ``--minutes`` behind a camera at full rate instead of in lockstep: ``soak_camera``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..processes import resident_bytes
-from . import Options
+from . import Options, soak_camera
 from .nodes import play
 
 FRAMES = 500
@@ -19,7 +22,9 @@ SPAN = 25
 
 
 def run(options: Options) -> dict:
-    """Keys: rss_mb_after_50, rss_mb_end, growth_percent, rss_mb_max, frames, seconds, size."""
+    """Keys: rss_mb_after_50, rss_mb_end, growth_percent, rss_mb_max, frames, seconds, size; with ``minutes`` see ``soak_camera``."""
+    if options.minutes:
+        return soak_camera.run(options)
     frames = options.frames or FRAMES
     if frames < SETTLED + 2 * SPAN:
         raise InputError(f"--frames must be at least {SETTLED + 2 * SPAN}, got {frames}")

@@ -11,6 +11,7 @@ from ..errors import InputError
 
 HELP = "Measure on this machine:\n\n" + "\n".join(f"  {kind:<11} {text}" for kind, text in KINDS.items())
 EXAMPLE = """instseg bench ros --json ros.json
+  instseg bench soak --minutes 30 --json soak.json
   instseg bench noise --real depth_*.png --intrinsics 615,615,320,240 --picture noise.png"""
 
 
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames", metavar="N", type=int, help="how many frames or samples (default: the benchmark's own)"
     )
+    parser.add_argument("--minutes", metavar="M", type=float, default=0.0, help="soak: so long behind a camera at full rate")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     parser.add_argument("--camera", default="", metavar="NAME", help="synth: only insta10, d435 or d435-hd (default: the first two)")
     noise = parser.add_argument_group("noise")
@@ -41,6 +43,8 @@ def run(args: argparse.Namespace) -> dict:
 
     if args.frames is not None and args.frames < 1:
         raise InputError(f"--frames must be at least 1, got {args.frames}")
+    if not 0 <= args.minutes < float("inf"):
+        raise InputError(f"--minutes must be positive, got {args.minutes:g}")
     words = {field.name: getattr(args, field.name) for field in fields(Options)}
     result = benchmarks.run(args.kind, Options(**words | {"real": tuple(args.real)}))
     if "markdown" in result:

@@ -1,0 +1,97 @@
+"""A production cell for some minutes: camera (software device at full rate) → segmenter → subscriber, each a process, over DDS.
+
+Memory of camera and segmenter after the first minute and at the end, every frame's fate, and the age of the oldest answer.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ..bags.topics import COLOR, DEPTH, INFO
+from ..errors import InputError
+from ..files import read_json
+from ..processes import CAMERA, SEGMENTER, SOAK, NodeProcesses, resident_bytes
+from ..resources import find_model
+from . import Options
+
+SETTLED = 60.0
+"""Seconds after the first answer from when on memory should not grow any more."""
+SPAN = 10.0
+"""Memory goes up and down within a frame: medians over so many seconds are compared."""
+PERIOD = 0.25
+STALE_AFTER = 2.0
+
+
+def run(options: Options) -> dict:
+    """Keys: rss_mb (camera, segmenter: after the first minute, end, growth_percent), accounting (counters, unaccounted, …),
+    oldest_answer_s, rates."""
+    seconds = 60.0 * options.minutes
+    if seconds < SETTLED + 2 * SPAN:
+        raise InputError(f"--minutes must be at least {(SETTLED + 2 * SPAN) / 60:.2g}, got {options.minutes:g}")
+    with tempfile.TemporaryDirectory(prefix="instseg-soak-") as folder, NodeProcesses(folder) as nodes:
+        file = Path(folder) / "report.json"
+        wanted = {"model": str(find_model(options.model)), "device": options.device, "stale_after": STALE_AFTER}
+        processes = {
+            "segmenter": nodes.start(
+                "segmenter", SEGMENTER, wanted, {"depth/image": DEPTH, "depth/camera_info": INFO, "color/image": COLOR}
+            ),
+            "camera": nodes.start("camera", CAMERA, {"software": options.bag or "bundled", "autostart": False}),
+        }
+        soak = nodes.start("soak", SOAK, {"seconds": seconds, "report": str(file)})
+        samples: dict[str, list[tuple[float, float]]] = {name: [] for name in processes}
+        while soak.poll() is None:
+            nodes.check(may_end=("soak",))
+            for name, process in processes.items():
+                samples[name].append((time.monotonic(), resident_bytes(process.pid) / 2**20))
+            time.sleep(PERIOD)
+        if soak.returncode != 0:
+            raise InputError(nodes.obituary("soak"))
+        report = read_json(file)
+    return summary(report, {name: np.array(taken) for name, taken in samples.items()})
+
+
+def summary(report: dict, samples: dict[str, np.ndarray]) -> dict:
+    """The figures.
+
+    Args:
+        report: of the node ``soak``.
+        samples: per process (T, 2): time (CLOCK_MONOTONIC, the same in all processes) and resident memory in MB.
+    """
+    begin, end = report["first_answer_at_s"], report["end_at_s"]
+    camera, segmenter = report["camera"], report["segmenter"]
+    known = segmenter["answered"] + segmenter["replaced_by_newer"] + segmenter["skipped"]
+    return {
+        "rss_mb": {name: _memory(taken, begin, end) for name, taken in samples.items()},
+        "accounting": {
+            "camera": camera,
+            "camera_unaccounted": camera["frames"] - camera["published"] - camera["incomplete"] - camera["failed"],
+            "lost_between": camera["published"] - segmenter["depth_images"],
+            "segmenter": segmenter,
+            "skipped": report["skipped"],
+            "segmenter_unaccounted": segmenter["received"] - known,
+            "answers_not_heard": segmenter["answered"] - report["answers_heard"],
+        },
+        "age_of_answers_s": {name: round(age, 4) for name, age in report["age_s"].items()},
+        "stale_after_s": STALE_AFTER,
+        "published_hz": round(camera["published"] / (end - begin), 2),
+        "answered_hz": round(report["answers_heard"] / (end - begin), 2),
+        "minutes": round((end - begin) / 60, 2),
+        "model": report["method"],
+    }
+
+
+def _memory(samples: np.ndarray, begin: float, end: float) -> dict[str, float]:
+    """MB after the first minute, at the end, and the growth between in per cent; the highest of all."""
+    times, memory = samples.T
+    settled = np.median(memory[(times >= begin + SETTLED) & (times < begin + SETTLED + SPAN)])
+    last = np.median(memory[(times >= end - SPAN) & (times < end)])
+    return {
+        "after_first_minute": round(float(settled), 2),
+        "end": round(float(last), 2),
+        "growth_percent": round(float(last / settled - 1) * 100, 3),
+        "highest": round(float(memory.max()), 2),
+    }
