@@ -1,8 +1,7 @@
 """Segment the bin under a depth camera: the camera and RViz on request, and the segmenter wired to realsense2_camera's topics.
 
     ros2 launch instseg_ros bin_picking.launch.py camera:=realsense rviz:=true
-    ros2 launch instseg_ros bin_picking.launch.py namespace:=left camera_namespace:=left target_frame:=base_link     # the second
-    ros2 launch instseg_ros bin_picking.launch.py namespace:=right camera_namespace:=right target_frame:=base_link   # camera, too
+    ros2 launch instseg_ros bin_picking.launch.py namespace:=left camera_namespace:=left camera_name:=left_camera    # one of two
 """
 
 import tempfile
