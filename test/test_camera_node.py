@@ -40,8 +40,12 @@ from node_rig import Client, wait_until  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy  # noqa: E402
 
+from instseg_ros.errors import InputError  # noqa: E402
 from instseg_ros.methods.classical.segmenter import write_classical_model  # noqa: E402
+from instseg_ros.nodes.camera.realsense import load  # noqa: E402
 from instseg_ros.nodes.camera.software import SoftwareCamera  # noqa: E402
+from instseg_ros.nodes.camera.sources import Cameras, Recording  # noqa: E402
+from instseg_ros.nodes.camera.stream import Stream  # noqa: E402
 from instseg_ros.nodes.messages import stamp_ns  # noqa: E402
 
 BASE = "/camera/camera"
@@ -217,9 +221,6 @@ def test_a_recording_in_real_time_is_of_today_and_begins_anew(rig, tmp_path):
 def test_what_is_no_recording_is_refused_with_the_reason(tmp_path, name, content, text):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    from instseg_ros.errors import InputError
-    from instseg_ros.nodes.camera.sources import Recording
-
     with pytest.raises(InputError, match=f"{name}.*{text}"):
         Recording(tmp_path / name, loop=False, real_time=True)
 
@@ -227,9 +228,6 @@ def test_what_is_no_recording_is_refused_with_the_reason(tmp_path, name, content
 def test_a_rosbag2_of_ros_topics_is_sent_to_bag_player(tmp_path):
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
-
-    from instseg_ros.errors import InputError
-    from instseg_ros.nodes.camera.sources import Recording
 
     store = get_typestore(Stores.ROS2_HUMBLE)
     with Writer(tmp_path / "ros", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
@@ -262,12 +260,40 @@ def test_a_camera_that_was_unplugged_is_found_again(rig):
     assert int(status["frames"]) == int(status["published"]) + int(status["incomplete"]) and status["failed"] == "0"
 
 
+def test_this_machine_without_a_camera_says_so():
+    if load().context().query_devices().size():
+        pytest.skip("a RealSense camera is connected")
+    cameras = Cameras("")
+    with pytest.raises(InputError, match="no RealSense camera is connected"):
+        cameras.find()
+    cameras.close()
+
+
 def test_a_camera_that_falls_silent_is_opened_anew(rig):
     rig = rig(shown_by())
     node = rig.add(hear=("depth",), frame_timeout=0.5)
     rig.show(node, "depth")
     wait_until(lambda: node._statistics.reconnects >= 1, "the camera to be opened anew")
     rig.show(node, "depth")
+
+
+def test_a_stream_that_breaks_off_is_opened_anew(rig):
+    """As librealsense's does under a device that was unplugged while it waited for a frame."""
+    rig = rig(shown_by(fps=60))
+    node = rig.add(hear=("depth",), start=False, reconnect_timeout=0.1)
+    wait, faults = Stream.wait, iter([None] * 5 + [RuntimeError("cannot be called before start()")])
+
+    def break_off(stream, seconds):
+        if isinstance(fault := next(faults, None), RuntimeError):
+            raise fault
+        return wait(stream, seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stream, "wait", break_off)
+        node.trigger_activate()
+        wait_until(lambda: node._statistics.reconnects == 1, "the stream to break off")
+        published = node._statistics.published
+        rig.client.wait_for(f"{BASE}/{IMAGES['depth']}", published + 5)
 
 
 def test_a_serial_number_that_is_not_there_is_waited_for(rig):

@@ -98,7 +98,11 @@ class Capture:
         session = Session(stream, self._outputs, self._statistics, self._source.pace)
         name, last = describe(device), time.monotonic()
         while not self._stopping.is_set():
-            frames = stream.wait(POLL)
+            try:
+                frames = stream.wait(POLL)
+            except RuntimeError as error:  # librealsense tries to start a device again by itself that was unplugged
+                self._statistics.lost()
+                raise InputError(f"{name} broke off ({error}): opening it anew") from None
             if frames is not None:
                 last = time.monotonic()
                 self._pass(session, frames)

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ class Cameras(Source):
     def __init__(self, serial: str) -> None:
         super().__init__()
         self._serial = serial
-        self.context = load().context()
-        self.context.set_devices_changed_callback(lambda event: self.changed.set())
+        self.context, self._listeners = _this_machine()
+        self._listeners.append(self.changed)
 
     def find(self) -> Any:
         """See ``Source``."""
@@ -84,7 +85,7 @@ class Cameras(Source):
 
     def close(self) -> None:
         """See ``Source``."""
-        self.context = None
+        self._listeners.remove(self.changed)
 
 
 class Recording(Source):
@@ -130,6 +131,20 @@ class Recording(Source):
             return load().context().load_device(str(self._path))
         except RuntimeError as error:
             raise InputError(f"{self._path} cannot be played: {error}") from None
+
+
+@cache
+def _this_machine() -> tuple[Any, list[threading.Event]]:
+    """The context of all cameras, and whom it tells that one came or went. It lives as long as the process: its destructor waits
+    for its thread with Python's lock held, and that thread may be waiting for the lock to call back."""
+    context, listeners = load().context(), []
+
+    def tell(_event: Any) -> None:
+        for listener in list(listeners):
+            listener.set()
+
+    context.set_devices_changed_callback(tell)
+    return context, listeners
 
 
 def pick(devices: Sequence[Any], serial: str) -> Any:
