@@ -16,6 +16,7 @@ from instseg_ros.cli import main
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
 from instseg_ros.geometry import crop_intrinsics, deproject, project, scale_intrinsics
+from instseg_ros.methods.insegan.displacement import displacement
 from instseg_ros.methods.insegan.normalisation import Normalisation
 from instseg_ros.region import Region
 from instseg_ros.training.depth_images import DepthImages
@@ -160,6 +161,19 @@ def test_what_is_nearer_than_the_parts_is_none_of_them():
 def test_frames_of_another_camera_are_refused(intrinsics, shape, message):
     with pytest.raises(InputError, match=message):
         known().apply(Frame(np.full(shape, 0.5, np.float32), intrinsics))
+
+
+def test_a_moved_camera_is_noticed_and_a_pile_is_not():
+    n = known()
+    for i in range(4):
+        depth = frame(i).depth
+        assert displacement(n, Frame(depth, K)) is None
+        assert "behind the empty bin" in displacement(n, Frame(depth + np.float32(0.012), K))
+        assert "higher than in training" in displacement(n, Frame(depth - np.float32(0.012), K))
+        assert displacement(n, Frame(np.roll(depth, 8, axis=0), K)) is not None
+    wide = scale_intrinsics(K, 2, 2)
+    assert displacement(n, Frame(np.repeat(np.repeat(frame(0).depth, 2, 0), 2, 1), wide)) is None
+    assert displacement(n, Frame(np.full(SHAPE, np.nan, np.float32), K)) is None  # nothing to go by
 
 
 # model.yaml

@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
 from instseg_ros.methods.insegan.assembly import add_missing, prune, select
+from instseg_ros.methods.insegan.flips import turn_over
 from instseg_ros.methods.insegan.generator import Generator, GeneratorConfig
-from instseg_ros.methods.insegan.labelling import Singles, label_frame
+from instseg_ros.methods.insegan.labelling import Singles, _without_specks, label_frame
 from instseg_ros.methods.insegan.network import ExplicitConfig, ExplicitNetwork, GanNetwork, network_config
 from instseg_ros.methods.insegan.normalisation import Normalisation
 from instseg_ros.methods.insegan.pose_encoder import PoseMap, candidates
@@ -20,6 +21,7 @@ from instseg_ros.methods.insegan.rotations import exponential_map, from_six, ske
 from instseg_ros.methods.insegan.search import PoseSearch, make_library, spread_rotations, tilt_towards
 from instseg_ros.methods.insegan.segmenter import InSeGANSegmenter, Thresholds
 from instseg_ros.methods.insegan.shape import Shape, compose, pixel_rays
+from instseg_ros.methods.insegan.solids import shared_volume
 from instseg_ros.training.insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule, align, encoder_losses
 from instseg_ros.training.insegan_discriminator import Discriminator, discriminator_loss, generator_loss, r1_penalty, roll
 from instseg_ros.training.insegan_explicit import PoseLossConfig, Targets, pose_losses, project, roll_poses, trust_in
@@ -230,7 +232,8 @@ def test_composition_is_a_z_buffer():
 def test_a_cropped_template_is_the_same_solid_around_the_middle_of_its_box():
     shape = Shape.in_box(32, torch.tensor([0.05, 0.03, 0.03]))
     shape.grid.data.copy_((0.01 - (shape.voxels() - torch.tensor([0.02, 0.0, 0.005])).norm(dim=-1))[None, None] * 1e3)
-    small = shape.cropped()
+    small, middle = shape.cropped()
+    torch.testing.assert_close(middle, torch.tensor([0.02, 0.0, 0.005]), atol=1e-3, rtol=0)
     assert (small.extent < 0.014).all()
     inside = small.voxels()[small.grid[0, 0] > 0]
     torch.testing.assert_close(inside.mean(0), torch.zeros(3), atol=1e-3, rtol=0)
@@ -284,6 +287,42 @@ def test_selection_needs_no_count_and_takes_no_duplicates_nor_ghosts():
     spare = Poses(*(torch.cat([x, x[:, :1]], 1) for x in (true.rotation, true.translation, true.present)))
     spare.translation[0, 2] = ghost
     assert prune(shape, spare, observed[None], CAMERA, least=0.06).present.tolist() == [[True, True, False]]
+
+
+def test_the_volume_that_two_balls_share_is_the_lens_between_them():
+    shape, radius, apart = ball(0.02), 0.02, 0.016
+    centres = torch.tensor([[0.0, 0.0, 0.45], [apart, 0.0, 0.45], [0.05, 0.0, 0.45]])
+    shared = shared_volume(shape, (torch.eye(3).expand(3, 3, 3), centres), (torch.eye(3).expand(3, 3, 3), centres))
+    lens = math.pi * (4 * radius + apart) * (2 * radius - apart) ** 2 / 12 / (4 / 3 * math.pi * radius**3)
+    assert shared[0, 1].item() == pytest.approx(lens, abs=0.08) == pytest.approx(shared[1, 0].item(), abs=0.08)
+    assert shared.diagonal().min() == 1 and shared[0, 2] == 0
+
+
+def test_no_second_part_is_put_into_the_first():
+    shape = cigar()
+    true = poses_of([[0.0, 0.0, 0.45]])
+    observed = draw(shape, true, CAMERA).image[0].detach()
+    inside = torch.tensor([[0.012, 0.0, 0.455]])  # explains one half of what the part shows, from within it
+    t, r = torch.cat([true.translation[0], inside]), torch.eye(3).expand(2, 3, 3)
+    both = Poses(r[None], t[None], torch.ones(1, 2, dtype=torch.bool))
+    assert select(shape, r, t, observed, CAMERA, least=-1.0, most=10).tolist() == [0]
+    assert prune(shape, both, observed[None], CAMERA, least=-1.0).present.tolist() == [[True, False]]
+
+
+def test_a_part_that_lies_the_wrong_way_round_is_turned_over_and_no_other():
+    shape = cigar()
+    x = shape.voxels()[..., 0]  # a thick and a thin end
+    radius = 0.006 + 0.004 * (x / 0.025)
+    shape.grid.data.copy_((torch.minimum(radius - shape.voxels()[..., 1:].norm(dim=-1), 0.025 - x.abs()) * 1e3)[None, None])
+    true = poses_of([[0.0, 0.02, 0.45], [0.0, -0.02, 0.45]], exponential_map(torch.tensor([[0.0, 0, 0.3], [0.0, 0, 0.1]])))
+    observed = draw(shape, true, CAMERA).image.detach()
+    wrong = Poses(true.rotation.clone(), true.translation, true.present)
+    wrong.rotation[0, 1] = wrong.rotation[0, 1] @ torch.diag(torch.tensor([-1.0, -1, 1]))
+    found, changed = turn_over(shape, wrong, observed, CAMERA)
+    assert changed.tolist() == [True]
+    torch.testing.assert_close(found.rotation[0, 0], true.rotation[0, 0])
+    assert (found.rotation[0, 1, :, 0] * true.rotation[0, 1, :, 0]).sum() > 0.99
+    assert not turn_over(shape, true, observed, CAMERA)[1].any()
 
 
 def test_what_is_left_unexplained_is_searched():
@@ -408,6 +447,32 @@ def test_what_is_rendered_but_not_there_lowers_the_score_or_is_dropped():
     assert worse.score[1] < answer.score[1] - 0.2
 
 
+def test_specks_go_to_what_surrounds_them_and_large_patches_stay():
+    labels = np.zeros((60, 80), np.uint16)
+    labels[10:50, 10:40], labels[10:50, 40:70] = 1, 2
+    truth = labels.copy()
+    labels[20:23, 50:53] = 1  # nine pixels, apart from the rest of instance 1
+    labels[30, 12:20] = 2
+    truth[12:30, 60:69] = labels[12:30, 60:69] = 1  # a part that is seen on both sides of another
+    np.testing.assert_array_equal(_without_specks(labels, truth > 0, 20.0), truth)
+
+
+def test_layers_are_as_deep_as_the_pile():
+    size, n = 16, 6
+    camera = np.array([[65.0, 0, 7.5], [0, 65.0, 7.5], [0, 0, 1]])
+    normalisation = Normalisation(camera, (size, size), (0, 0, size), size, 0.3, 0.5, np.full((8, 8), 0.5, np.float32), 0.005)
+    opacity = np.zeros((n, size, size), np.float32)
+    depth = np.stack([np.full((size, size), 0.4 + 0.01 * i, np.float32) for i in range(n)])
+    view = np.full((size, size), 0.5, np.float32)
+    for i in range(n):  # each is covered by all before it but for two columns
+        opacity[i, 3:13, 2 : 4 + 2 * i] = 1
+        view[3:13, 2 + 2 * i if i else 2 : 4 + 2 * i] = 0.4 + 0.01 * i
+    answer = label_frame(Frame(view, camera), Singles(opacity[0], depth, opacity), normalisation, tolerance=0.004, min_pixels=5)
+    assert answer.layers.shape[0] == n
+    np.testing.assert_array_equal(answer.layers[:, 8, 2], np.arange(1, n + 1))
+    np.testing.assert_array_equal(answer.layers[:, 8, 12], [n] + [0] * (n - 1))
+
+
 def segmenter(kind, **thresholds):
     torch.manual_seed(0)
     camera = np.array([[260.0, 0, 31.5], [0, 260.0, 31.5], [0, 0, 1]])
@@ -461,6 +526,10 @@ def test_segment_explain_writes_pictures_and_other_methods_refuse_it(tmp_path, c
     command = ["segment", str(tmp_path / "view.npy"), "--intrinsics", "260,260,31.5,31.5", "--out", str(tmp_path / "out"), "--explain", "--model"]
     assert cli.main([*command, str(tmp_path / "m")]) == 0
     assert {"view_input.png", "view_hallucinated.png", "view_single1.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
+    assert "behind the empty bin" not in capsys.readouterr().err
+    np.save(tmp_path / "view.npy", depth + np.float32(0.02))
+    assert cli.main([*command, str(tmp_path / "m")]) == 0  # answered all the same
+    assert "behind the empty bin" in capsys.readouterr().err
     write_classical_model(tmp_path / "classical")
     assert cli.main([*command, str(tmp_path / "classical")]) == 2
     assert "renders no instances" in capsys.readouterr().err

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """Segment every file; a file that cannot be used stops the command before anything of it is written."""
+    import sys
     import time
 
     from ..depth_files import output_names, parse_intrinsics, read_frame
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> dict:
         start = time.perf_counter()
         instances = segmenter.segment(frame)
         seconds = time.perf_counter() - start
+        if complaint := segmenter.complaint(frame):
+            print(f"instseg segment: {file}: {complaint}", file=sys.stderr)
         images.append({"file": str(file), "name": name, "seconds": seconds, **describe(instances)})
         save(Path(args.out), name, frame, instances, images[-1])
         if args.explain:

@@ -47,6 +47,10 @@ class Segmenter(ABC):
     def segment(self, frame: Frame) -> Instances:
         """Find the parts in one frame. Deterministic; a frame without valid depth gives no instances."""
 
+    def complaint(self, frame: Frame) -> str | None:
+        """One sentence on why answers to such frames are not to be trusted (a moved camera, say), None as a rule. Cheap."""
+        return None
+
 
 def load_segmenter(directory: str | Path, device: str = "auto") -> Segmenter:
     """Model directory → segmenter on ``device`` (auto, cpu, cuda or cuda:N)."""

@@ -82,12 +82,16 @@ class Pipeline:
     def _segment(self, setup: Setup, view: Frame) -> Instances:
         try:
             found = setup.segmenter.segment(view)
+            complaint = setup.segmenter.complaint(view)
         except InputError:
             raise
         except BaseException as error:  # whatever a model does, even sys.exit(), the node lives
             self._host.node.get_logger().debug(traceback.format_exc())
             raise model_fault(error) from None
         check_answer(found, view)
+        if complaint:
+            self._host.statistics.error(complaint)
+            self._host.complaints.warn("model", complaint)
         return found
 
     def _check_age(self, arrival: Arrival, stale_after: float) -> None:

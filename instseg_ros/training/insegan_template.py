@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..methods.insegan.flips import turn_over
 from ..methods.insegan.refine import Camera, Poses, draw, refine
 from ..methods.insegan.search import FLOOR, PoseSearch, make_library, spread_rotations, stack
 from ..methods.insegan.shape import Shape
@@ -31,6 +32,7 @@ class TemplateConfig:
         rounds: turns of search and fit. images: used in each round, others each time.
         rotations: of the search in the last round, a third of them in the first.
         steps: of the fit on each batch of ``batch`` images, poses alone and then with the template.
+        polish: turns of fit alone after these, on the images of the last, with every instance turned over where that is better.
         rate: Adam's for the template, millimetres. smooth: weight of its roughness.
         trial_images: on which the first ellipsoids are compared.
     """
@@ -40,6 +42,7 @@ class TemplateConfig:
     images: int = 48
     rotations: int = 450
     steps: int = 24
+    polish: int = 4
     batch: int = 16
     rate: float = 0.1
     smooth: float = 0.02
@@ -113,13 +116,36 @@ def learn_template(
         chosen = images[rng.choice(len(images), min(config.images, len(images)), replace=False)]
         share = (turn + 1) / config.rounds
         poses = search_poses(shape, chosen, camera, size, instances, max(round(config.rotations * max(share, 1 / 3)), 24), progress)
-        optimizer = torch.optim.Adam(shape.parameters(), lr=config.rate)
-        fitted = []
-        for start in progress(range(0, len(chosen), config.batch), f"template {turn + 1}/{config.rounds}"):
-            batch, now = chosen[start : start + config.batch], poses[start : start + config.batch]
-            now, _ = refine(shape, now, batch, camera, steps=config.steps // 2)
-            now, loss = refine(shape, now, batch, camera, steps=config.steps, update=optimizer, regulariser=config.smooth)
-            fitted.append((now, loss))
-        look(turn, shape, batch, now)
-        shape = shape.cropped()
+        poses = _fit(shape, chosen, poses, camera, config, config.steps, progress, f"template {turn + 1}/{config.rounds}")
+        look(turn, shape, chosen, poses)
+        shape, poses = _crop(shape, poses)
+    for turn in range(config.polish):
+        poses = _fit(shape, chosen, poses, camera, config, config.steps // 2, progress, f"polish {turn + 1}/{config.polish}")
+        look(config.rounds + turn, shape, chosen, poses)
+        shape, poses = _crop(shape, poses)
     return shape
+
+
+def _fit(
+    shape: Shape, images: Tensor, poses: Poses, camera: Camera, config: TemplateConfig, steps: int, progress: Progress, name: str
+) -> Poses:
+    """Fit poses, and then poses and template, to images (N, P).
+
+    The half turns between the two tell the ends of a part apart: as long as the template's ends are alike, each image takes
+    either, and what they have not in common is averaged away.
+    """
+    optimizer = torch.optim.Adam(shape.parameters(), lr=config.rate)
+    fitted = []
+    for start in progress(range(0, len(images), config.batch), name):
+        batch, now = images[start : start + config.batch], poses[start : start + config.batch]
+        now, _ = refine(shape, now, batch, camera, steps=steps // 2)
+        now, _ = turn_over(shape, now, batch, camera)
+        now, _ = refine(shape, now, batch, camera, steps=steps, update=optimizer, regulariser=config.smooth)
+        fitted.append(now)
+    return Poses(*(torch.cat([getattr(now, key) for now in fitted]) for key in ("rotation", "translation", "present")))
+
+
+def _crop(shape: Shape, poses: Poses) -> tuple[Shape, Poses]:
+    """The template in a box that fits it, and the poses of its new origin."""
+    shape, middle = shape.cropped()
+    return shape, Poses(poses.rotation, poses.translation + poses.rotation @ middle, poses.present)
