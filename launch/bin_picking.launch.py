@@ -22,6 +22,8 @@ CAMERA_FRAME = "camera_color_optical_frame"
 """In the RViz configuration."""
 RESPAWN_DELAY = 2.0
 """Seconds."""
+PATIENCE = "20"
+"""Seconds from SIGINT to SIGTERM: the frame in hand is finished, which may take some on a slow computer."""
 
 ARGUMENTS = [
     DeclareLaunchArgument("model", default_value="", description="Model directory or shipped model's name; empty: that of params_file."),
@@ -133,6 +135,7 @@ def process(values: dict[str, str], namespace: str, name: str) -> dict[str, obje
         "output": "screen",
         "respawn": values["respawn"] == "true",
         "respawn_delay": RESPAWN_DELAY,
+        "sigterm_timeout": PATIENCE,
     }
 
 
