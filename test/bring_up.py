@@ -17,14 +17,18 @@ DOWN = [
 SHUTDOWN = [("shutdown", Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, State.PRIMARY_STATE_FINALIZED)]
 
 
-def bring_up(client: Client) -> None:
-    """Configure and activate. AssertionError: a transition failed."""
-    _walk(client, UP)
+def bring_up(*clients: Client) -> None:
+    """Configure all nodes, then activate all. AssertionError: a transition failed."""
+    for step in UP:
+        for client in clients:
+            _walk(client, [step])
 
 
-def bring_down(client: Client, *, finally_shutdown: bool = True) -> None:
-    """Deactivate and clean up, and shut down for good where wanted."""
-    _walk(client, DOWN + (SHUTDOWN if finally_shutdown else []))
+def bring_down(*clients: Client, finally_shutdown: bool = True) -> None:
+    """Deactivate all and clean up, in the other order, and shut down for good where wanted."""
+    for step in DOWN + (SHUTDOWN if finally_shutdown else []):
+        for client in reversed(clients):
+            _walk(client, [step])
 
 
 def _walk(client: Client, steps: list[tuple[str, int, int]]) -> None:

@@ -90,6 +90,26 @@ def test_a_lifecycle_manager_brings_the_node_up_and_down_again(spawn, model, ros
         client.end()
 
 
+def test_a_lifecycle_manager_brings_up_camera_and_segmenter(spawn, model, ros_context):
+    pytest.importorskip("pyrealsense2", reason="pyrealsense2 is not installed")
+    camera = spawn("instseg_ros.nodes.camera", "--ros-args", "-p", "software:=scene", "-p", "autostart:=false")
+    topics = "/camera/camera/aligned_depth_to_color"
+    node = start(
+        spawn, model, f"depth/image:={topics}/image_raw", f"depth/camera_info:={topics}/camera_info", autostart="false"
+    )
+    clients = [Client(ros_context, node=name) for name in ("/camera/camera", "/instseg")]
+    try:
+        bring_up(*clients)
+        clients[1].hear("masks")
+        assert clients[1].wait_for("masks").header.frame_id == "camera_color_optical_frame"
+        bring_down(*clients)
+        assert (camera.stop(signal.SIGINT), node.stop(signal.SIGINT)) == (0, 0)
+        assert "Traceback" not in camera.output + node.output
+    finally:
+        for client in clients:
+            client.end()
+
+
 def test_a_model_that_cannot_be_loaded_fails_the_bring_up_and_a_corrected_one_succeeds(spawn, model, ros_context):
     from rcl_interfaces.srv import SetParameters
     from rclpy.parameter import Parameter
