@@ -32,7 +32,7 @@ SMALLEST = 6 << 20
 NEWBORN = 3.0
 """Seconds. A younger lock file may be about to be locked by the process that made it."""
 _SIZE = re.compile(r"(<segment_size>)(\d+)(</segment_size>)")
-_SEGMENT_LOCK = re.compile(r"fastdds_[0-9a-f]{16}_el")
+_SEGMENT_LOCK = re.compile(r"fast(dds|rtps)_[0-9a-f]{16}_el")  # rtps: Fast DDS 2
 _MESSAGE = re.compile(r"(<maxMessageSize>)(\d+)(</maxMessageSize>)")
 
 
@@ -85,7 +85,7 @@ def remove_dead_segments() -> None:
     that a dead process left and tells those who send to it. If it were removed meanwhile, they would listen and send to
     different memory of the same name.
     """
-    for lock in FOLDER.glob("fastdds_*_el"):
+    for lock in FOLDER.glob("fast*_el"):
         try:
             if not _SEGMENT_LOCK.fullmatch(lock.name) or time.time() - lock.stat().st_mtime < NEWBORN:
                 continue

@@ -145,8 +145,9 @@ def test_only_segments_of_dead_processes_are_removed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
     dead, alive, newborn = (f"fastdds_{letter * 16}" for letter in "abc")
+    old = f"fastrtps_{'0' * 16}"  # of Fast DDS 2
     others = ["fastdds_port7411", "fastdds_port7411_el", "sem.fastdds_port7411_mutex", "other_el"]
-    for name in [dead, f"{dead}_el", alive, f"{alive}_el", newborn, f"{newborn}_el", *others]:
+    for name in [dead, f"{dead}_el", old, f"{old}_el", alive, f"{alive}_el", newborn, f"{newborn}_el", *others]:
         (tmp_path / name).write_text("")
         if newborn not in name:
             os.utime(tmp_path / name, (0, 0))
