@@ -188,12 +188,15 @@ def test_the_temporal_filter_keeps_a_pixel_that_was_lost_and_the_spatial_one_smo
 def test_a_recording_gives_every_frame_once_when_real_time_is_off(rig, tmp_path):
     path = record(tmp_path / "bin.db3", counting_views(25))
     rig = rig()
-    rig.add(hear=("depth",), rosbag_filename=str(path), loop=False, real_time=False)
+    node = rig.add(hear=("depth",), rosbag_filename=str(path), loop=False, real_time=False)
     assert depth_values(rig, 25) == list(range(500, 525))
     status = rig.client.wait_for_status(lambda s: s["connection"] == "ended")
     assert (status["published"], status["dropped"], status["serial"], status["level"]) == ("25", "0", "1234", "0")
     stamps = [stamp_ns(image.header) for image in rig.client.heard[f"{BASE}/{IMAGES['depth']}"]]
     assert len(stamps) == 25 and stamps == sorted(set(stamps)) and time.time_ns() - 60e9 < stamps[0] < time.time_ns()
+    node.trigger_deactivate()
+    node.trigger_activate()
+    assert depth_values(rig, 50) == 2 * list(range(500, 525))
 
 
 def test_a_recording_in_real_time_is_of_today_and_begins_anew(rig, tmp_path):

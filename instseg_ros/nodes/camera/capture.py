@@ -61,6 +61,7 @@ class Capture:
         self._thread.join()
 
     def _run(self) -> None:
+        self._source.begin()
         while not self._stopping.is_set():
             self._source.changed.clear()
             try:

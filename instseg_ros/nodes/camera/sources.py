@@ -40,6 +40,9 @@ class Source:
     def __init__(self) -> None:
         self.changed = threading.Event()
 
+    def begin(self) -> None:
+        """From here on, as if nothing had been found yet."""
+
     def find(self) -> Any | None:
         """The next device, None when there will be no more. InputError: it is not there yet."""
         raise NotImplementedError
@@ -107,6 +110,10 @@ class Recording(Source):
         self._played = False
         check_recording(self._path)
         self._open()
+
+    def begin(self) -> None:
+        """See ``Source``."""
+        self._played = False
 
     def find(self) -> Any | None:
         """See ``Source``."""
