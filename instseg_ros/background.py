@@ -25,7 +25,7 @@ STILL = 0.02
 """Of its depth: a pixel whose readings spread more (standard deviation) sees something that moves."""
 MOST_MOVING = 0.1
 """Share of the known pixels that may move: readings at edges jump."""
-SIGMAS = 4.0
+SIGMAS = 2.0
 """Standard deviations of its readings by which something must be nearer than the background."""
 NEIGHBOURHOOD = 3
 """Pixels: an edge wanders by one pixel to either side."""

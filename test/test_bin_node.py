@@ -182,9 +182,13 @@ def test_learning_needs_an_active_node(rig, ros_domain):
 def test_a_camera_that_was_pushed_is_noticed(rig):
     client = rig().client
     assert learn(client).success
-    client.send_frame(replace(view(), depth=view().depth + np.float32(0.05)))
-    status = client.wait_for_status(lambda s: "have moved" in s["last_error"])
-    assert status["level"] == "1"
+
+    def noticed() -> bool:  # the node looks every two seconds
+        client.send_frame(replace(view(), depth=view().depth + np.float32(0.05)))
+        return "have moved" in client.status.get("last_error", "")
+
+    wait_until(noticed, "the warning")
+    assert client.status["level"] == "1"
 
 
 def test_plane_and_box_by_parameter(rig):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from instseg_ros.background import FEWEST, Background
-from instseg_ros.bin_volume import BinVolume, depth_limits, half_spaces
+from instseg_ros.bin_volume import EDGE, BinVolume, depth_limits, half_spaces
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
 from instseg_ros.geometry import deproject
@@ -309,13 +309,14 @@ def test_walls_are_dropped_borders_are_cut_and_parts_stay():
     found = labels.copy()
     found[WALL][found[WALL] == 0] = 3  # a wall, found as a part
     found[:, 90:] = 4  # floor
-    found[40:44, 25:50] = 1  # the low part with a strip of floor
+    found[40:52, 25:50] = 1  # the low part with a strip of floor
     background = Background.learn(empty_frames())
     volume = BinVolume(ANYWHERE, background)
     seen = frame(depth)
     clipped = volume.clip(instances(found), seen, volume.inside(seen))
     assert len(clipped) == 2 and clipped.score.tolist() == pytest.approx([1, 1 - 0.5 / 3])
     expected = np.where(np.isnan(depth) & (found < 3), found, labels)  # what has no reading stays
+    expected[40 : 40 + EDGE, 25:50] = 1
     assert (clipped.labels != expected).mean() < 0.003
 
 

@@ -142,6 +142,21 @@ def test_a_part_that_appears_under_a_taken_one_is_new():
     assert tracker.update(frame, below).tolist() == [2]
 
 
+def test_a_part_whose_middle_is_guessed_anew_keeps_its_id_by_its_mask():
+    tracker, rng = Tracker(), np.random.default_rng(0)
+    first = tracker.update(*scene(*GRID))
+    for _ in range(5):
+        frame, instances = scene(*GRID)
+        jump = rng.normal(0, 0.1, instances.centroid.shape).astype(np.float32)
+        np.testing.assert_array_equal(tracker.update(frame, replace(instances, centroid=instances.centroid + jump)), first)
+
+
+def test_the_same_mask_of_another_surface_is_another_part():
+    tracker = Tracker(TrackingOptions(max_move=0.1))
+    assert tracker.update(*scene((50, 30, 24, 20, 0.70))).tolist() == [1]
+    assert tracker.update(*scene((50, 30, 24, 20, 0.73))).tolist() == [2]
+
+
 @pytest.mark.parametrize(
     ("change", "forgets"),
     [
@@ -329,6 +344,30 @@ def test_ids_stay_with_parts_that_settle_while_others_are_taken(film):
             scores[name].add(shot.labels, shot.numbers, shot.visible_fraction, found.labels, ids)
     assert scores["tracked"].result()["switch_share"] <= 0.01 < 0.3 < scores["labels"].result()["switch_share"]
     assert scores["tracked"].result()["handed_on"] == 0
+
+
+def test_the_benchmark_compares_tracking_with_the_labels_as_they_are(film):
+    from instseg_ros.benchmarks.tracking import follow
+
+    truth = {shot.frame: answer(shot.frame, shot.labels, int(shot.labels.max())) for shot in film}
+
+    class Truth:
+        def segment(self, frame):
+            found = truth[frame]
+            return found if frame.stamp_ns % 2 else permuted(found, np.random.default_rng(frame.stamp_ns).permutation(len(found)))
+
+    seconds = []
+    scores = follow(Truth(), film, seconds)
+    assert len(seconds) == scores["tracked"]["frames"] == len(film)
+    assert scores["tracked"]["switches"] == 0 < scores["untracked"]["switches"]
+    assert scores["tracked"]["IDF1"] > 0.99 > 0.6 > scores["untracked"]["IDF1"]
+
+
+def test_the_benchmark_needs_frames_enough_to_see_a_part_taken(capsys):
+    from instseg_ros import cli
+
+    assert cli.main(["bench", "tracking", "--frames", "30"]) == 2
+    assert "--frames must be above 30" in capsys.readouterr().err
 
 
 def test_too_few_parts_for_the_film():
