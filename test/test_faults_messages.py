@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not on the path")
 
 from fault_bench import Bench, Fault  # noqa: E402
-from ros_scenes import HEIGHT, WIDTH, K, big_endian, boxes, compressed_color, padded, quantised_depth  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest  # noqa: E402
+from ros_scenes import HEIGHT, WIDTH, big_endian, boxes, compressed_color, padded, quantised_depth  # noqa: E402
+from sensor_msgs.msg import RegionOfInterest  # noqa: E402
 from test_rvl import encode_rvl  # noqa: E402
 
 from instseg_ros.nodes import segmenter as segmenter_module  # noqa: E402

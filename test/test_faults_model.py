@@ -169,6 +169,7 @@ PARAMETERS = {
     "negative rate": ("max_rate", V(type=T.PARAMETER_DOUBLE, double_value=-1.0), "max_rate"),
     "score beyond 1": ("min_score", V(type=T.PARAMETER_DOUBLE, double_value=1.1), "min_score"),
     "depth range of inf": ("depth_range", V(type=T.PARAMETER_DOUBLE_ARRAY, double_array_value=[0.0, float("inf")]), "depth_range"),
+    "depth range of NaN": ("depth_range", V(type=T.PARAMETER_DOUBLE_ARRAY, double_array_value=[0.5, float("nan")]), "depth_range"),
     "depth range turned round": ("depth_range", V(type=T.PARAMETER_DOUBLE_ARRAY, double_array_value=[2.0, 1.0]), "depth_range"),
     "transport unknown": ("color_transport", V(type=T.PARAMETER_STRING, string_value="theora"), "theora|raw, compressed"),
 }
