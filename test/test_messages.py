@@ -396,7 +396,7 @@ def test_markers_replace_the_last_ones_and_have_the_size_of_the_parts(scene):
     ellipsoids = [m for m in rest if m.ns == "parts"]
     assert [m.id for m in ellipsoids] == [1, 2, 3, 4, 5, 6]
     width = 40 / 150 * 0.74  # 40 pixels at 0.74 m
-    assert ellipsoids[0].scale.x == pytest.approx(4 * width / np.sqrt(12), rel=0.01)
+    assert ellipsoids[0].scale.x == pytest.approx(width, rel=0.01)
     assert ellipsoids[0].scale.z > 0
     assert {m.text for m in rest if m.ns == "order"} >= {"1 #5", "6 #0"}
     assert [m.action for m in markers(frame, Instances.empty(frame.shape)).markers] == [Marker.DELETEALL]

@@ -15,8 +15,8 @@ from ..instances import Instances
 from ..placement import Placement
 from .answers import instance_poses, placed_header
 
-SIGMAS = 2.0
-"""Half axes of the drawn ellipsoids in standard deviations of the surface points: about the size of the part."""
+SIGMAS = 3**0.5
+"""Half axes of the drawn ellipsoids in standard deviations of the surface points: as long as a part with an even surface."""
 LEAST_SIZE = 1e-3
 """Metres; RViz draws nothing for an ellipsoid without thickness."""
 LIFETIME = Duration(sec=5)
@@ -45,7 +45,7 @@ def markers(frame: Frame, instances: Instances, placement: Placement | None = No
                 type=Marker.SPHERE,
                 pose=pose,
                 scale=Vector3(x=length, y=width, z=height),
-                color=ColorRGBA(r=r, g=g, b=b, a=0.6),
+                color=ColorRGBA(r=r, g=g, b=b, a=0.45),
                 lifetime=LIFETIME,
             )
         )
