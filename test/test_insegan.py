@@ -72,7 +72,7 @@ def test_the_template_computed_once_gives_what_a_template_per_sample_gives():
     g = Generator(GeneratorConfig(**SMALL))
     z = torch.randn(3, 2, 8)
     once = g.features(z).flatten(0, 1)
-    each = torch.cat([g.instances.project(g.instances.template(), one[None]) for one in z.flatten(0, 1)])
+    each = torch.cat([g.instances.last(g.instances.project(g.instances.template(), one[None])) for one in z.flatten(0, 1)])
     torch.testing.assert_close(once, each, atol=1e-6, rtol=1e-5)
 
 

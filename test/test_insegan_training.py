@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch.nn.utils import parameters_to_vector
 
 pytest.importorskip("pytorch_lightning", reason="needs requirements/train.txt")
 
+from instseg_ros.benchmarks import Options
+from instseg_ros.benchmarks.insegan import LADDER, Step
+from instseg_ros.benchmarks.insegan import run as run_benchmark
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
+from instseg_ros.methods.insegan.generator import Generator, GeneratorConfig
 from instseg_ros.methods.insegan.normalisation import Normalisation
 from instseg_ros.methods.insegan.refine import Camera, Poses, draw, mismatch
 from instseg_ros.methods.insegan.rotations import exponential_map
@@ -55,10 +60,11 @@ def images(count=8):
         GAN,
         GAN | {"network": GAN["network"] | {"kind": "2d"}, "loss": {"matching": "greedy", "spectral": True}},
         GAN | {"loss": {"matching": "hungarian", "r1": 1.0, "diffaugment": True, "real": 1.0}, "optimizer": {"ema": 0.99}},
+        GAN | {"trainer": GAN["trainer"] | {"precision": "bf16-mixed"}},
         EXPLICIT,
         EXPLICIT | {"loss": {"adversarial": 0.1}, "thresholds": {"search": True, "refine_steps": 2}},
     ],
-    ids=["faithful", "2d", "remedies", "explicit", "explicit-adversarial"],
+    ids=["faithful", "2d", "remedies", "bfloat16", "explicit", "explicit-adversarial"],
 )
 def test_two_steps_of_every_configuration_give_a_model_that_answers(config, tmp_path):
     metrics = fit_insegan(images(), tmp_path / "m", config, seed=0, resume=False, limit_steps=2, validation=images(3))
@@ -94,7 +100,8 @@ def test_shipped_configurations_are_valid(name):
 
 @pytest.mark.parametrize(
     "config, word",
-    [({"nets": {}}, "nets"), (GAN | {"template": {"rounds": 1}}, "explicit"), ({"network": {"kind": "explicit"}, "loss": {"matching": "ot"}}, "matching"), ({"network": {"instances": 0}}, "instances")],
+    [({"nets": {}}, "nets"), (GAN | {"template": {"rounds": 1}}, "explicit"), ({"network": {"kind": "explicit"}, "loss": {"matching": "ot"}}, "matching"), ({"network": {"instances": 0}}, "instances"),
+     (EXPLICIT | {"trainer": {"precision": "bf16-mixed"}}, "bf16-mixed"), (GAN | {"trainer": {"precision": "half"}}, "half")],
 )
 def test_bad_configurations_are_refused_before_anything_is_written(config, word, tmp_path):
     with pytest.raises(InputError, match=word):
@@ -119,10 +126,49 @@ def test_the_template_is_learned_from_unlabelled_images():
     assert 38 < size[2] < 58 and 10 < size[0] < 25
 
 
-def test_the_benchmark_compares_two_ways_to_the_same_images():
-    from instseg_ros.benchmarks import Options
-    from instseg_ros.benchmarks.insegan import run
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
-    result = run(Options(frames=1, device="cpu"))
-    assert result["difference"] < 1e-5 and result["batch"] == 1
-    assert result["speedup"] == pytest.approx(result["per_sample_s"] / result["once_s"], rel=0.02)
+
+def test_every_rung_of_the_benchmark_has_the_straightforward_step_s_losses_and_gradients(double):
+    """In double precision; plain gradient descent leaves the gradients in the parameters."""
+    network, pictures = GeneratorConfig(**GAN["network"]), torch.rand(3, 1, SIZE, SIZE) * 2 - 1
+    results = {}
+    for name, rung in LADDER.items():
+        torch.manual_seed(0)
+        step = Step(rung, network)
+        parts = {"discriminator": step.discriminator, "generator": step.generator, "encoder": step.encoder}
+        step.each_optimizer = [torch.optim.SGD(part.parameters(), lr=0.01) for part in parts.values()]
+        before = {part: parameters_to_vector(module.parameters()).clone() for part, module in parts.items()}
+        if not rung.half:
+            step.training_step([pictures], 0)
+            moved = {part: parameters_to_vector(module.parameters()) - before[part] for part, module in parts.items()}
+            results[name] = step.losses | moved
+    expected = results.pop("straightforward")
+    assert len(results) == len(LADDER) - 2 and expected.keys() > {"D", "G", "alignment", "intermediate", "perceptual", "generator"}
+    for name, found in results.items():
+        for key, value in expected.items():
+            error = (found[key] - value).norm() / value.norm()
+            assert value.norm() > 0 and error < 1e-6, (name, key)
+
+
+def test_the_benchmark_tells_every_rung(monkeypatch):
+    monkeypatch.setattr("instseg_ros.benchmarks.insegan.STEPS", 1)
+    result = run_benchmark(Options(frames=1, device="cpu"))
+    rungs = result["rungs"]
+    assert list(rungs) == list(LADDER) and result["batch"] == 1 and result["speedup"] == rungs["ours"]["speedup"]
+    for rung in rungs.values():
+        assert rung["speedup"] == pytest.approx(rungs["straightforward"]["seconds"] / rung["seconds"], rel=0.02)
+        assert rung["images_per_second"] == pytest.approx(1 / rung["seconds"], rel=0.02)
+
+
+def test_poses_are_exact_in_half_precision():
+    torch.manual_seed(0)
+    instances = Generator(GeneratorConfig(**GAN["network"])).instances
+    z, volume = torch.randn(3, 8), instances.template()
+    exact = instances.move(volume, z)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(instances.move(volume, z), exact, atol=0, rtol=0)

@@ -19,7 +19,7 @@ KINDS = {
     "noise": "real depth frames beside simulated ones: noise, holes, edges",
     "synth": "complete simulated samples a minute, and the memory that making them takes",
     "tracking": "do ids stay with their parts in a simulated bin that is emptied?",
-    "insegan": "a training step of InSeGAN, the template computed once against once per sample",
+    "insegan": "a training step of InSeGAN, from a straightforward one to ours, remedy by remedy",
 }
 """Kind → what it measures; ``benchmarks/<kind>.py`` does it."""
 

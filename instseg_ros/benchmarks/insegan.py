@@ -1,74 +1,141 @@
-"""InSeGAN's training step: the template branch computed once, against a straightforward version that computes it per sample."""
+"""InSeGAN's training step, from a straightforward one to ours, remedy by remedy; all rungs compute the same losses and gradients."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ..methods.insegan.generator import GeneratorConfig, Instances3d
+from ..methods.insegan.generator import Generator, GeneratorConfig
 from ..methods.segmenter import choose_device
 from ..training.insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule
+from ..training.memory import keep_freed_memory
 from . import Options
 
-BATCH = 16
+BATCH = 8
 STEPS = 3
 
 
-class PerSample(nn.Module):
-    """The same features with the template's layers run for every latent, as when the template is a part of each sample."""
+class PlainGenerator(nn.Module):
+    """G as Eqs. 1 and 2 are written: features of every instance, then their mean, in PyTorch's own layout.
 
-    def __init__(self, instances: Instances3d) -> None:
+    Args:
+        each: run the template's layers for every latent, as when the template is a part of each sample.
+    """
+
+    def __init__(self, generator: Generator, *, each: bool) -> None:
         super().__init__()
-        self.instances = instances
+        self.generator, self.each = generator, each
 
-    def forward(self, z: Tensor) -> Tensor:
-        branch = self.instances.template
-        x = branch.tensor.expand(len(z), -1, -1, -1, -1)
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        flat, g = z.flatten(0, 1), self.generator.instances
+        moved = g.move(self._template(len(flat)) if self.each else g.template(), flat).contiguous()
+        mean = g.last(g.project3d(moved).flatten(1, 2)).unflatten(0, z.shape[:2]).mean(1)
+        return self.generator.renderer(mean), mean
+
+    def _template(self, count: int) -> Tensor:
+        branch = self.generator.instances.template
+        x = branch.tensor.expand(count, -1, -1, -1, -1)
         for size, block in zip(branch.sizes, branch.blocks):
-            x = block(nn.functional.interpolate(x, size=(size,) * 3, mode="trilinear", align_corners=False))
-        return self.instances.project(x, z)
+            x = block(F.interpolate(x, size=(size,) * 3, mode="trilinear", align_corners=False))
+        return x
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step of the ladder. ``each``: see ``PlainGenerator``; ``redraw``: every loss renders its own fakes; ``plain``: that
+    generator and PyTorch's default Adam; ``keep``: freed memory stays with the process; ``half``: bfloat16 where autocast allows it.
+    """
+
+    each: bool = False
+    redraw: bool = False
+    plain: bool = False
+    keep: bool = False
+    half: bool = False
+
+
+LADDER = {
+    "straightforward": Rung(each=True, redraw=True, plain=True),
+    "fakes rendered once": Rung(each=True, plain=True),
+    "and template once": Rung(plain=True),
+    "and layouts, means and Adam": Rung(),
+    "ours": Rung(keep=True),
+    "ours, bfloat16": Rung(keep=True, half=True),
+}
+"""Name → what it does. From ``straightforward`` to ``ours`` the arithmetic is the same but for rounding."""
+
+
+class Step(InSeGANModule):
+    """Training steps outside of Lightning, by a rung of the ladder."""
+
+    def __init__(self, rung: Rung, network: GeneratorConfig | None = None, loss: GanLossConfig | None = None) -> None:
+        super().__init__(network or GeneratorConfig(), loss or GanLossConfig(), GanOptimizerConfig())
+        self.rung = rung
+        self.drawer = PlainGenerator(self.generator, each=rung.each) if rung.plain else self.generator
+        o = self.optimizer
+        modules = ((self.discriminator, o.discriminator), (self.generator, o.generator), (self.encoder, o.encoder))
+        self.each_optimizer: list[torch.optim.Optimizer] = self.configure_optimizers()
+        if rung.plain:
+            self.each_optimizer = [torch.optim.Adam(m.parameters(), lr=rate, betas=(o.beta1, o.beta2)) for m, rate in modules]
+        self.losses: dict[str, Tensor] = {}
+
+    @property
+    def shipped_generator(self) -> nn.Module:
+        return self.drawer
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return self.each_optimizer
+
+    def manual_backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def log_dict(self, losses: dict[str, Tensor], **_: object) -> None:
+        self.losses = losses
+
+    def training_step(self, batch: list[Tensor], index: int) -> None:
+        with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=self.rung.half):
+            super().training_step(batch, index)
+
+    def all_gradients(self, real: Tensor, z: Tensor, index: int) -> dict[str, Tensor]:
+        if not self.rung.plain:
+            return super().all_gradients(real, z, index)
+        drawn = None if self.rung.redraw else self.drawer(z)
+        with torch.no_grad():
+            fake = (drawn or self.drawer(z))[0].detach()
+        losses = self.discriminator_step(real, fake, index) | self.generator_gradient((drawn or self.drawer(z))[0])
+        return losses | self.encoder_gradient(real, z, drawn)
 
 
 def run(options: Options) -> dict:
-    """Keys: batch, steps, once_s and per_sample_s (median seconds a step), images_per_second of both, speedup, difference (largest
-    of the two generators' images for the same latents). ``--frames`` sets the batch.
+    """Keys: batch, steps, rungs: name → seconds (median; of the processor, on a GPU of the clock), images_per_second and
+    speedup over the straightforward step. ``--frames`` sets the batch.
     """
     device = choose_device(options.device)
     batch = options.frames or BATCH
-    torch.manual_seed(options.seed)
-    module = InSeGANModule(GeneratorConfig(), GanLossConfig(), GanOptimizerConfig()).to(device)
-    optimizers = module.configure_optimizers()
-    module.optimizers = lambda: optimizers  # type: ignore[method-assign]
-    module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
-    module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
-    images = torch.rand(batch, 1, 64, 64, device=device) * 2 - 1
-    z = torch.randn(2, 5, 128, device=device)
-    once = module.generator.instances
-    each = PerSample(once)
-    with torch.no_grad():
-        first = module.generator(z)[0]
-        module.generator.instances = each
-        difference = float((module.generator(z)[0] - first).abs().max())
-    seconds: dict[str, list[float]] = {"once": [], "per_sample": []}
-    for step in range(STEPS + 1):  # by turns, so that a busy machine is unfair to both; the first turn warms up
-        for name, instances in (("once", once), ("per_sample", each)):
-            module.generator.instances = instances
-            start = time.perf_counter()
-            module.training_step([images], step)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if step:
-                seconds[name].append(time.perf_counter() - start)
-    a, b = (sorted(seconds[name])[STEPS // 2] for name in ("once", "per_sample"))
-    return {
-        "batch": batch,
-        "steps": STEPS,
-        "once_s": round(a, 4),
-        "per_sample_s": round(b, 4),
-        "images_per_second_once": round(batch / a, 2),
-        "images_per_second_per_sample": round(batch / b, 2),
-        "speedup": round(b / a, 2),
-        "difference": difference,
+    images = torch.rand(batch, 1, 64, 64, generator=torch.Generator().manual_seed(options.seed)) * 2 - 1
+    median = {name: _seconds(rung, images.to(device), options.seed) for name, rung in LADDER.items()}
+    keep_freed_memory(False)
+    rungs = {
+        name: {"seconds": round(s, 4), "images_per_second": round(batch / s, 2), "speedup": round(median["straightforward"] / s, 2)}
+        for name, s in median.items()
     }
+    return {"batch": batch, "steps": STEPS, "rungs": rungs, "speedup": rungs["ours"]["speedup"]}
+
+
+def _seconds(rung: Rung, images: Tensor, seed: int) -> float:
+    """Median of a step: time of all cores together on a CPU, which other programs stretch least; of the clock on a GPU."""
+    torch.manual_seed(seed)
+    keep_freed_memory(rung.keep)
+    step = Step(rung).to(images.device)
+    clock = time.perf_counter if images.is_cuda else time.process_time
+    spent = []
+    for index in range(STEPS + 1):
+        start = clock()
+        step.training_step([images], index)
+        if images.is_cuda:
+            torch.cuda.synchronize()
+        spent.append(clock() - start)
+    return sorted(spent[1:])[STEPS // 2]  # the first warms up

@@ -21,12 +21,18 @@ class TrainerConfig:
     Attributes:
         batch_size: samples a device and step. epochs: passes over the data. validation_images: whole images for validation.
         checkpoint_every: steps.
+        precision: 32-true or bf16-mixed.
     """
 
     batch_size: int = 4
     epochs: int = 20
     validation_images: int = 50
     checkpoint_every: int = 200
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("auto", "32-true", "bf16-mixed"):
+            raise InputError(f"config trainer.precision must be auto, 32-true or bf16-mixed, got {self.precision!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,7 @@ class SupervisedTrainerConfig(TrainerConfig):
     Attributes:
         ema: decay of the exponential moving average of the weights, which is what is validated and shipped; 0 = off.
         workers: processes that prepare samples.
-        precision: Lightning's; ``auto`` = bf16-mixed on a GPU and 32-bit on a CPU. On CPUs with AVX512-BF16 or AMX bf16-mixed
+        precision: also ``auto`` = bf16-mixed on a GPU and 32-bit on a CPU. On CPUs with AVX512-BF16 or AMX bf16-mixed
             takes 0.6 of the time (on others three times as long).
         init: model directory (or the name of a shipped one) to start from; tensors of other names or shapes stay random.
     """

@@ -31,6 +31,7 @@ from .insegan_explicit import ExplicitModule, PoseLossConfig, PoseOptimizerConfi
 from .insegan_pool import PoolConfig, find_template_and_poses
 from .insegan_selection import choose_cut, choose_least, unexplained
 from .insegan_template import TemplateConfig
+from .memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from .depth_images import DepthImages
@@ -60,13 +61,16 @@ class RunConfig:
         explicit = isinstance(network, ExplicitConfig)
         if not explicit and config.keys() & {"template", "pool"}:
             raise InputError("config: sections template and pool go with network.kind explicit only: leave them out")
+        trainer = build(TrainerConfig, "trainer", config.get("trainer", {}))
+        if trainer.precision == "auto" or (explicit and trainer.precision != "32-true"):
+            raise InputError(f"config trainer.precision must be 32-true (or, for the GAN, bf16-mixed), got {trainer.precision!r}")
         return cls(
             network=network,
             template=build(TemplateConfig, "template", config.get("template", {})),
             pool=build(PoolConfig, "pool", config.get("pool", {})),
             loss=build(PoseLossConfig if explicit else GanLossConfig, "loss", config.get("loss", {})),
             optimizer=build(PoseOptimizerConfig if explicit else GanOptimizerConfig, "optimizer", config.get("optimizer", {})),
-            trainer=build(TrainerConfig, "trainer", config.get("trainer", {})),
+            trainer=trainer,
             thresholds=Thresholds.from_dict(config.get("thresholds", {})),
         )
 
@@ -127,6 +131,7 @@ def fit_insegan(
 def _fit_gan(images: DepthImages, validation: DepthImages | None, out: Path, run: RunConfig, seed: int, limit_steps: int | None) -> GanNetwork:
     module = InSeGANModule(run.network, run.loss, run.optimizer)
     held_out = TensorDataset(_sample(validation or images, run.trainer.validation_images)[:, None])
+    keep_freed_memory()
     _train(module, _ImageSet(images), out, run, seed, limit_steps, optimizers=3, validation=held_out)
     best = out / "run" / "best.ckpt"
     if best.exists():
@@ -182,7 +187,7 @@ def _train(
         callbacks.append(ModelCheckpoint(out / "run", filename="best", monitor="val/explained", mode="max", enable_version_counter=False))
     trainer = pl.Trainer(
         max_epochs=t.epochs, max_steps=limit_steps * optimizers if limit_steps else -1, callbacks=callbacks, logger=CSVLogger(out / "run", "log"),
-        precision="32-true", log_every_n_steps=20, num_sanity_val_steps=0, enable_model_summary=False, accelerator="auto", devices=1,
+        precision=t.precision, log_every_n_steps=20, num_sanity_val_steps=0, enable_model_summary=False, accelerator="auto", devices=1,
     )  # fmt: skip
     held_out = None if validation is None else DataLoader(validation, len(validation))
     trainer.fit(module, loader, held_out, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)

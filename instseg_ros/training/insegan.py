@@ -78,14 +78,18 @@ def align(z: Tensor, z_hat: Tensor, matching: str) -> Tensor:
     return z_hat.gather(1, columns[..., None].expand_as(z_hat))
 
 
-def encoder_losses(generator: Generator, encoder: Encoder, z: Tensor, matching: str) -> dict[str, Tensor]:
+def encoder_losses(
+    generator: Generator, encoder: Encoder, z: Tensor, matching: str, drawn: tuple[Tensor, Tensor] | None = None
+) -> dict[str, Tensor]:
     """L_E^a (Eq. 4), L_E^i and L_E^p (Eq. 5), unweighted, as means over elements.
 
-    The generator is only used, not trained: its parameters get no gradient (section 3.4).
+    The generator is only used, not trained: its parameters get no gradient (section 3.4). ``drawn``: ``generator(z)`` if known.
     """
     with frozen(generator):
-        with torch.no_grad():
-            image, features = generator(z)
+        if drawn is None:
+            with torch.no_grad():
+                drawn = generator(z)
+        image, features = (x.detach() for x in drawn)
         z_hat, features_hat = encoder(image)
         return {
             "alignment": F.mse_loss(align(z, z_hat, matching), z),
@@ -126,43 +130,50 @@ class InSeGANModule(pl.LightningModule):
         return self.averaged if self.averaged is not None else self.generator
 
     def training_step(self, batch: list[Tensor], index: int) -> None:
+        """All losses are of one rendering of one set of latents, as Eq. 7 has it, and of a discriminator that moved first."""
         real = batch[0]
         if self.optimizer.turn:
             real = turn(real, self.optimizer.turn)
-        latents = torch.randn(len(real), self.network.instances, self.network.latent, device=self.device)
-        losses = self.discriminator_step(real, latents, index) | self.generator_step(latents) | self.encoder_step(real, latents)
-        self.log_dict({name: value.detach() for name, value in losses.items()}, prog_bar=True, batch_size=len(real))
-
-    def discriminator_step(self, real: Tensor, z: Tensor, index: int) -> dict[str, Tensor]:
-        with torch.no_grad():
-            fake = self.generator(z)[0]
-        penalised = bool(self.loss.r1) and index % self.loss.r1_every == 0
-        shown = self._augment(real).requires_grad_(penalised)
-        on_real, on_fake = self.discriminator(shown), self.discriminator(self._augment(fake))
-        loss = discriminator_loss(on_real, on_fake)
-        penalty = self.loss.r1 * self.loss.r1_every * r1_penalty(on_real, shown) if penalised else 0.0
-        self._step(0, loss + penalty)
-        return {"D": loss, "D_real": on_real.sigmoid().mean(), "D_fake": on_fake.sigmoid().mean()}
-
-    def generator_step(self, z: Tensor) -> dict[str, Tensor]:
-        with frozen(self.discriminator):
-            loss = generator_loss(self.discriminator(self._augment(self.generator(z)[0])))
-        self._step(1, loss)
+        z = torch.randn(len(real), self.network.instances, self.network.latent, device=self.device)
+        losses = self.all_gradients(real, z, index)
+        self._step(1)
+        self._step(2)
         if self.averaged is not None:
             with torch.no_grad():
                 for slow, fast in zip(self.averaged.parameters(), self.generator.parameters()):
                     slow.lerp_(fast, 1 - self.optimizer.ema)
+        self.log_dict({name: value.detach() for name, value in losses.items()}, prog_bar=True, batch_size=len(real))
+
+    def all_gradients(self, real: Tensor, z: Tensor, index: int) -> dict[str, Tensor]:
+        drawn = self.generator(z)
+        losses = self.discriminator_step(real, drawn[0].detach(), index)
+        return losses | self.generator_gradient(drawn[0]) | self.encoder_gradient(real, z, drawn if self.averaged is None else None)
+
+    def discriminator_step(self, real: Tensor, fake: Tensor, index: int) -> dict[str, Tensor]:
+        penalised = bool(self.loss.r1) and index % self.loss.r1_every == 0
+        shown = self._augment(real).requires_grad_(penalised)
+        on_real, on_fake = self.discriminator(torch.cat([shown, self._augment(fake)])).chunk(2)
+        loss = discriminator_loss(on_real, on_fake)
+        penalty = self.loss.r1 * self.loss.r1_every * r1_penalty(on_real, shown) if penalised else 0.0
+        self.manual_backward(loss + penalty)
+        self._step(0)
+        return {"D": loss, "D_real": on_real.sigmoid().mean(), "D_fake": on_fake.sigmoid().mean()}
+
+    def generator_gradient(self, fake: Tensor) -> dict[str, Tensor]:
+        with frozen(self.discriminator):
+            loss = generator_loss(self.discriminator(self._augment(fake)))
+        self.manual_backward(loss)
         return {"G": loss}
 
-    def encoder_step(self, real: Tensor, z: Tensor) -> dict[str, Tensor]:
+    def encoder_gradient(self, real: Tensor, z: Tensor, drawn: tuple[Tensor, Tensor] | None) -> dict[str, Tensor]:
         generator, weight = self.shipped_generator, self.loss
-        losses = encoder_losses(generator, self.encoder, z, weight.matching)
+        losses = encoder_losses(generator, self.encoder, z, weight.matching, drawn)
         total = sum(getattr(weight, name) * value for name, value in losses.items())
         if weight.real:
             with frozen(generator):
                 losses["real"] = F.l1_loss(generator(self.encoder(real)[0])[0], real)
             total = total + weight.real * losses["real"]
-        self._step(2, total)
+        self.manual_backward(total)
         return losses
 
     def validation_step(self, batch: list[Tensor], index: int) -> None:
@@ -174,13 +185,12 @@ class InSeGANModule(pl.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         o = self.optimizer
         pairs = ((self.discriminator, o.discriminator), (self.generator, o.generator), (self.encoder, o.encoder))
-        return [torch.optim.Adam(module.parameters(), lr=rate, betas=(o.beta1, o.beta2)) for module, rate in pairs]
+        return [torch.optim.Adam(module.parameters(), lr=rate, betas=(o.beta1, o.beta2), fused=True) for module, rate in pairs]
 
     def _augment(self, images: Tensor) -> Tensor:
         return differentiable_augmentation(images) if self.loss.diffaugment else images
 
-    def _step(self, number: int, loss: Tensor) -> None:
+    def _step(self, number: int) -> None:
         optimizer = self.optimizers()[number]
-        optimizer.zero_grad()
-        self.manual_backward(loss)
         optimizer.step()
+        optimizer.zero_grad()

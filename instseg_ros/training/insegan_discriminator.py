@@ -27,7 +27,7 @@ class Discriminator(nn.Module):
             layers.append(wrap(nn.Conv2d(a, b, 4, 2, 1)))
             if i and not spectral:
                 layers.append(nn.InstanceNorm2d(b))
-            layers.append(nn.LeakyReLU(0.2))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.layers = nn.Sequential(*layers, wrap(nn.Conv2d(widths[-1], 1, size // 16)))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .generator import GeneratorConfig
+
+
+class Whole(nn.Conv2d):
+    """A convolution as large as its input, (B, c, k, k) → (B, outputs), as the matrix product it is: a quarter of the time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)
 
 
 class Encoder(nn.Module):
@@ -18,7 +26,7 @@ class Encoder(nn.Module):
         top = config.volume // 2**steps
         self.decoder = nn.Sequential(
             nn.LeakyReLU(0.2), *_down(width, 4 * width, steps, last=True),
-            nn.Conv2d(4 * width, config.instances * config.latent, top),
+            Whole(4 * width, config.instances * config.latent, top),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,5 +42,5 @@ def _down(inputs: int, outputs: int, steps: int, *, last: bool) -> list[nn.Modul
     for i, (a, b) in enumerate(zip(widths, widths[1:])):
         layers.append(nn.Conv2d(a, b, 4, 2, 1))
         if i < steps - 1 or last:
-            layers += [nn.InstanceNorm2d(b), nn.LeakyReLU(0.2)]
+            layers += [nn.InstanceNorm2d(b), nn.LeakyReLU(0.2, inplace=True)]
     return layers
