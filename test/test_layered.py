@@ -14,8 +14,9 @@ from hypothesis.extra.numpy import arrays
 from instseg_ros.cli import main
 from instseg_ros.clustering.mean_shift import mean_shift
 from instseg_ros.errors import InputError
+from instseg_ros.evaluation.layered_pictures import layered_picture
 from instseg_ros.evaluation.protocol import hidden_class
-from instseg_ros.evaluation.shapes import ShapesEvaluation, ceiling, evaluate_shapes
+from instseg_ros.evaluation.shapes import ShapesEvaluation, ceiling, drawn_image, evaluate_shapes
 from instseg_ros.frame import Frame
 from instseg_ros.methods import load_segmenter, write_model
 from instseg_ros.methods.layered.network import LayeredConfig, LayeredEmbeddings, Prediction
@@ -247,6 +248,16 @@ def test_model_directory_to_answer_at_any_size(tmp_path, size):
         segmenter.segment(Frame(np.ones(size, np.float32), K))
 
 
+def test_picture_shows_every_layer_of_truth_and_answer():
+    frame, truth = drawn_image(2, 0)
+    picture = layered_picture(LayeredSegmenter(LayeredEmbeddings(TINY), Thresholds(), torch.device("cpu")), frame, truth)
+    assert picture.shape == (4 * 256, 5 * 256, 3)
+    assert np.array_equal(picture[:256, :256], frame.color)
+    for layer in range(4):
+        shown = (picture[1:255, 256 * (layer + 1) + 1 : 256 * (layer + 2) - 1] != 255).any(2)
+        assert np.array_equal(shown, truth[layer, 1:-1, 1:-1] > 0)
+
+
 def test_unknown_threshold_is_named():
     with pytest.raises(InputError, match="'bandwith', known are bandwidth"):
         Thresholds.from_dict({"bandwith": 1.0})
@@ -292,6 +303,7 @@ def test_evaluate_shapes_command(tmp_path, capsys):
     for words, message in (
         (["--shapes", "six", "--baseline", "layers2"], "'six'"),
         (["--shapes", "6", "--baseline", "kmeans"], "layers2"),
+        (["--shapes", "6", "--baseline", "layers2", "--pictures", "x"], "give one as --model"),
         (["--shapes", "6", "--baseline", "layers2", "--benchmark", "insta10-sim"], "--benchmark does not go with --shapes"),
     ):
         assert main(["evaluate", *words]) == 2

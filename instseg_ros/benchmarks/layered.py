@@ -11,13 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..evaluation.shapes import ShapesEvaluation
-from ..frame import Frame
+from ..evaluation.shapes import ShapesEvaluation, drawn_image
 from ..methods.layered.network import Prediction
 from ..methods.layered.segmenter import LayeredSegmenter, answer
 from ..methods.segmenter import load_segmenter
 from ..resources import find_model
-from ..synthesis.shapes import ShapesRecipe
 from . import Options
 
 MODEL = "layered-shapes"
@@ -73,8 +71,7 @@ def run(options: Options) -> dict:
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     images = options.frames or IMAGES
     for i in range(images):
-        shapes = ShapesRecipe(images, INSTANCES[i % len(INSTANCES)], split="test", seed=options.seed).draw(i)
-        frame = Frame(shapes.depth, shapes.K, shapes.color)
+        frame, truth = drawn_image(INSTANCES[i % len(INSTANCES)], i, options.seed)
         prediction = segmenter.predict(frame)
         for name, method in methods.items():
             if i == 0:
@@ -82,7 +79,7 @@ def run(options: Options) -> dict:
             method.seconds = 0.0
             found = answer(frame, method.cluster(prediction), method.thresholds)
             seconds[name].append(method.seconds)
-            scores[name].add(shapes.layers, found.layers, found.score)
+            scores[name].add(truth, found.layers, found.score)
     result: dict = {"images": images, "instances_a_class": list(INSTANCES)}
     median = {name: float(np.median(values)) for name, values in seconds.items()}
     for name, evaluation in scores.items():

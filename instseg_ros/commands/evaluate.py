@@ -95,7 +95,9 @@ def run(args: argparse.Namespace) -> dict:
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit must be at least 1, got {args.limit}")
     if args.shapes:
-        return _evaluate_shapes(args)
+        from .evaluate_shapes import evaluate_shapes
+
+        return evaluate_shapes(args)
     count = _count(args.count)
 
     from ..evaluation.table import format_markdown, format_table
@@ -218,38 +220,3 @@ def _evaluate(args: argparse.Namespace, sets: list[ImageSet], method: Method, ex
     if detections is not None:
         detections.write(export)
     return result
-
-
-def _evaluate_shapes(args: argparse.Namespace) -> dict:
-    """The protocol of Layered Embeddings; the result is that of the first N and method, all of them stand under ``shapes``."""
-    from tqdm import tqdm
-
-    from ..evaluation.shapes import IMAGES, KEYS, ceiling, evaluate_shapes, of_segmenter
-    from ..methods.segmenter import load_segmenter
-    from ..resources import find_model
-
-    for option in ("data", "benchmark", "split", "part", "keep", "pictures", "bop"):
-        if getattr(args, option):
-            raise InputError(f"--{option} does not go with --shapes, which draws its own images: leave one of them out")
-    numbers = args.shapes.split(",")
-    if not all(word.isdigit() and int(word) > 0 for word in numbers):
-        raise InputError(f"--shapes must be a number of shapes of each class, or several like 6,12, got {args.shapes!r}")
-    answers = {}
-    if args.model:
-        answers[Path(args.model).name] = of_segmenter(load_segmenter(find_model(args.model), args.device).segment)
-    for name in args.baseline:
-        layers = name.removeprefix("layers")
-        if not (layers.isdigit() and int(layers) > 0):
-            raise InputError(f"--baseline {name}: with --shapes it is layers2, layers3, …, perfect labels cut to so many layers")
-        answers[name] = ceiling(int(layers))
-    images = args.limit or IMAGES
-    results: dict[str, dict] = {}
-    print(f"{images} images each, seed {args.seed}\n{'N':>3}  {'':<16}" + "".join(f"{key:>12}" for key in KEYS))
-    for number in map(int, numbers):
-        with tqdm(total=images, desc=f"N = {number}", unit="image", disable=not sys.stderr.isatty()) as bar:
-            results[str(number)] = evaluate_shapes(answers, number, images, args.seed, bar.update)
-        for name, figures in results[str(number)].items():
-            cells = ("—" if figures[key] is None else f"{figures[key]:.3f}" for key in KEYS)
-            print(f"{number:>3}  {name:<16}" + "".join(f"{cell:>12}" for cell in cells))
-    first = next(iter(answers))
-    return {"method": first, **results[numbers[0]][first], "shapes": results, "seed": args.seed}

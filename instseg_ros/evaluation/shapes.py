@@ -94,12 +94,16 @@ def evaluate_shapes(
         instances: shapes of each class in an image.
         progress: called after each image.
     """
-    recipe = ShapesRecipe(images, instances, split="test", seed=seed)
     evaluations = {name: ShapesEvaluation() for name in answers}
     for i in range(images):
-        shapes = recipe.draw(i)
-        frame = Frame(shapes.depth, shapes.K, shapes.color)
+        frame, truth = drawn_image(instances, i, seed)
         for name, answer in answers.items():
-            evaluations[name].add(shapes.layers, *answer(frame, shapes.layers))
+            evaluations[name].add(truth, *answer(frame, truth))
         progress()
     return {name: evaluation.result() for name, evaluation in evaluations.items()}
+
+
+def drawn_image(instances: int, i: int, seed: int = 0) -> tuple[Frame, np.ndarray]:
+    """Test image ``i`` and its true stack (D, H, W)."""
+    shapes = ShapesRecipe(1, instances, split="test", seed=seed).draw(i)
+    return Frame(shapes.depth, shapes.K, shapes.color), shapes.layers
