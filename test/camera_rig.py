@@ -161,7 +161,8 @@ class CameraRig:
         node = CameraNode(**options)
         self.nodes.append(node)
         self._executor.add_node(node)
-        assert node.trigger_configure().name == "SUCCESS" if start or hear else True
+        if start or hear:
+            assert node.trigger_configure().name == "SUCCESS"
         self.client.hear(node, *hear)
         if start:
             assert node.trigger_activate().name == "SUCCESS"

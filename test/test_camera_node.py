@@ -33,6 +33,7 @@ from camera_rig import (  # noqa: E402
     color_image,
     counting_views,
     depth_image,
+    lens,
     pixels,
     record,
 )
@@ -46,6 +47,7 @@ from instseg_ros.nodes.camera.realsense import load  # noqa: E402
 from instseg_ros.nodes.camera.software import SoftwareCamera  # noqa: E402
 from instseg_ros.nodes.camera.sources import Cameras, Recording  # noqa: E402
 from instseg_ros.nodes.camera.stream import Stream  # noqa: E402
+from instseg_ros.nodes.camera.views import NUDGE, Lens, Views  # noqa: E402
 from instseg_ros.nodes.messages import stamp_ns  # noqa: E402
 
 BASE = "/camera/camera"
@@ -121,6 +123,21 @@ def test_depth_is_in_millimetres_whatever_the_units_of_the_camera(rig, units=0.0
     node = rig.add(hear=("depth", "aligned"))
     assert np.array_equal(pixels(rig.show(node, "aligned")), aligned_truth(depth_image()))
     assert np.array_equal(pixels(rig.client.wait_for(f"{BASE}/{IMAGES['depth']}")[0]), depth_image())
+
+
+def test_color_of_another_size_gives_aligned_depth_and_info_of_that_size(rig):
+    color_lens = Lens(np.array([[2 * FOCAL, 0, 159.5], [0, 2 * FOCAL, 119.5], [0, 0, 1]]), (2 * HEIGHT, 2 * WIDTH))
+    picture = np.zeros((2 * HEIGHT, 2 * WIDTH, 3), np.uint8)
+    views = Views(lens(), color_lens, [(depth_image(hole=False), picture)], np.array([NUDGE, NUDGE, 0.0]))
+    rig = rig(SoftwareCamera(views, serial="111", fps=0))
+    node = rig.add(hear=("depth", "aligned"))
+    image, info = rig.show(node, "aligned"), rig.client.wait_for(f"{BASE}/{INFOS['aligned']}")[0]
+    assert (image.height, image.width) == (info.height, info.width) == (2 * HEIGHT, 2 * WIDTH) and info.k[0] == 2 * FOCAL
+    inside = slice(4, -4), slice(4, -4)
+    truth = np.repeat(np.repeat(depth_image(hole=False), 2, 0), 2, 1)
+    wrong = pixels(image)[inside] != truth[inside]
+    assert wrong.sum() < 0.02 * wrong.size and not (pixels(image)[inside] == 0).any()  # up to a pixel at the edges of the box
+    assert rig.client.wait_for(f"{BASE}/{INFOS['depth']}")[0].width == WIDTH
 
 
 def test_without_color(rig):
