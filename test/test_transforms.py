@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,6 +99,13 @@ def test_the_transform_of_the_image_s_stamp_is_waited_for(scene):
     found = looking(buffer).placement(frame, "base")
     assert found.frame_id == "base" and buffer.asked == [("base", FRAME_ID, frame.stamp_ns)] * 3
     np.testing.assert_allclose(found.pose, BASE.pose, atol=1e-12)
+
+
+def test_an_image_without_stamp_is_not_placed_by_the_latest_transform(scene):
+    buffer = Buffer()
+    with pytest.raises(BadFrame, match="the image has no stamp"):
+        looking(buffer).placement(replace(scene[0], stamp_ns=0), "base")
+    assert not buffer.asked
 
 
 def test_only_what_is_of_another_time_is_forgotten():

@@ -87,6 +87,8 @@ class Transforms:
         buffer, stamp = self._buffer, Time(nanoseconds=frame.stamp_ns)
         if buffer is None:
             raise InputError("target_frame was changed meanwhile")
+        if frame.stamp_ns == 0:  # means "the latest" to tf2, wherever the camera was then
+            raise InputError("the image has no stamp: set it in the camera's driver")
         deadline = time.monotonic() + PATIENCE  # tf2_ros' own waiting looks every 20 ms
         while not buffer.can_transform(target, frame.frame_id, stamp) and time.monotonic() < deadline:
             time.sleep(POLL)
