@@ -5,6 +5,7 @@ from __future__ import annotations
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from .complaints import Complaints
 from .runner import Spinner
 
 
@@ -17,12 +18,13 @@ class Lane:
 
     Args:
         main: the node that this one works for; name and namespace follow it.
+        complaints: gets the traceback of a callback that raises, which ends nothing.
 
     Attributes:
         node: where subscriptions and timers go. Topic names must be resolved by ``main``: this node knows no remappings.
     """
 
-    def __init__(self, main: Node) -> None:
+    def __init__(self, main: Node, complaints: Complaints) -> None:
         self.node = Node(
             f"{main.get_name()}_intake",
             namespace=main.get_namespace(),
@@ -32,7 +34,7 @@ class Lane:
         )
         executor = SingleThreadedExecutor(context=main.context)
         executor.add_node(self.node)
-        self._spinner = Spinner(executor, on_error=lambda text: self.node.get_logger().error(text))
+        self._spinner = Spinner(executor, on_error=lambda text: complaints.error("callback", text))
         self._spinner.start()
 
     def close(self) -> None:

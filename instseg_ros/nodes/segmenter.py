@@ -86,7 +86,7 @@ class SegmenterNode(LifecycleNode):
         self.create_service(Trigger, "~/learn_background", self._on_learn_background)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Services, changes of parameters and transitions may take seconds; images and the look at them come on the lane.
-        self._lane = Lane(self)
+        self._lane = Lane(self, self._complaints)
         # Steady time: the watchdog must not stop with a bag's clock.
         self._lane.node.create_timer(CHECK_PERIOD, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -129,14 +129,17 @@ class SegmenterNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and work."""
+        done = super().on_activate(state)  # first, or the first answer would find its publishers closed
         try:
             self._engine.start()
         except Exception as error:
+            self._stop()
+            super().on_deactivate(state)
             return self._fail("cannot subscribe", error)
         self._state = "active"
         topics = ", ".join(topic.name for topic in self._engine.intake.topics)
         self.get_logger().info(f"segmenting what arrives on {topics}")
-        return super().on_activate(state)
+        return done
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and finish the frame in hand."""
