@@ -58,7 +58,9 @@ class Background:
         if len(frames) < FEWEST:
             raise InputError(f"a background needs at least {FEWEST} frames, got {len(frames)}")
         first = frames[0]
-        result = cls(*_median_and_sigma(np.stack([_same(first, frame).depth for frame in frames])), first.K, first.frame_id)
+        for frame in frames:
+            _check_same(first, "the first frame", frame, "a later one")
+        result = cls(*_median_and_sigma(np.stack([frame.depth for frame in frames])), first.K, first.frame_id)
         known = np.isfinite(result.depth)
         if known.mean() < LEAST_KNOWN:
             raise InputError(f"only {known.mean():.0%} of the pixels have a depth: point the camera at the bin, within its range")
@@ -77,7 +79,7 @@ class Background:
 
     def check(self, frame: Frame) -> None:
         """InputError where a frame is not of this camera."""
-        _same(Frame(self.depth, self.K, frame_id=self.frame_id), frame, "the background", "the camera now")
+        _check_same(self, "the background", frame, "the camera now")
 
     def front(self, margin: float) -> np.ndarray:
         """(H, W) float32 m: what is nearer is in front of the background, by ``margin`` metres and by its noise."""
@@ -125,16 +127,15 @@ class Background:
         return result
 
 
-def _same(one: Frame, other: Frame, a: str = "the first frame", b: str = "a later one") -> Frame:
-    """The other frame, if it is of the same camera."""
+def _check_same(one: Frame | Background, a: str, other: Frame, b: str) -> None:
+    """InputError where the two are not of the same camera in the same mode."""
     for what, x, y in (
-        ("size", f"{one.shape[1]} x {one.shape[0]}", f"{other.shape[1]} x {other.shape[0]}"),
+        ("size", *(f"{v.depth.shape[1]} x {v.depth.shape[0]}" for v in (one, other))),
         ("frame_id", one.frame_id, other.frame_id),
         ("intrinsics", *(f"fx {K[0, 0]:.3f} fy {K[1, 1]:.3f} cx {K[0, 2]:.3f} cy {K[1, 2]:.3f}" for K in (one.K, other.K))),
     ):
         if x != y:
             raise InputError(f"the {what} of {a} is {x}, that of {b} {y}: empty the bin and call ~/learn_background with the camera as it is")
-    return other
 
 
 def _median_and_sigma(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

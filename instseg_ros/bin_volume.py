@@ -143,9 +143,10 @@ class BinVolume:
     def _limits_of(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
         key = (frame.shape, frame.K.tobytes(), frame.frame_id)
         if self._limits is None or self._limits[0] != key:
-            near, far = depth_limits(self.spaces, frame.K, frame.shape)
             if self.background is not None:
                 self.background.check(frame)
+            near, far = depth_limits(self.spaces, frame.K, frame.shape)
+            if self.background is not None:
                 far = np.minimum(far, self.background.front(self.margin))
             object.__setattr__(self, "_limits", (key, near, far))
         return self._limits[1:]
