@@ -17,8 +17,8 @@ from .own_camera import own_camera_frames
 
 FRAMES = 100
 WARM_UP = 5
-KEPT = 20
-"""Different frames that are kept in memory."""
+KEPT, SIMULATED = 20, 8
+"""Different frames that are kept in memory, of a bag or made for the purpose."""
 
 
 def run(options: Options) -> dict:
@@ -28,7 +28,7 @@ def run(options: Options) -> dict:
     model = find_model(options.model)
     segmenter = load_segmenter(model, options.device)
     if hasattr(segmenter, "normalisation") and not options.bag:
-        frames = own_camera_frames(model, segmenter.normalisation, KEPT)
+        frames = own_camera_frames(model, segmenter.normalisation, SIMULATED)
     else:
         recorded = BagFrames(find_bag(options.bag), use_color=segmenter.needs_color)
         frames = [frame for frame, _ in islice(recorded, KEPT)]
