@@ -18,6 +18,8 @@ SAME_SURFACE = 0.25
 """Of a part's radius: a reading this near to the one before is of the same surface."""
 SAME_MASK = 0.3
 """Masks that overlap this much (IoU) on the same surface are of one part, whatever the method says about its middle."""
+MOST_MISSED = 500
+"""Parts that are remembered although they are not found: a method that sees ghosts must not fill the memory or use up the ids."""
 FORBIDDEN = 1e3
 """Cost of a pair that must not be matched; any other costs less than 2."""
 
@@ -114,6 +116,7 @@ class Tracker:
         keep = tracks.missed < self.options.max_missed
         keep[rows] = False
         keep &= ~_seen_through(tracks, keep, frame.depth)
+        keep[np.flatnonzero(keep)[MOST_MISSED:]] = False  # tracks stand in the order in which they were seen last
         new = np.flatnonzero(ids == 0)
         new = new[np.argsort(instances.depth_order[new])]  # numbered from the top, whatever order the method lists them in
         ids[new] = self._fresh_ids(len(new), np.concatenate([ids, tracks.ids[keep]]))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instseg_ros import tracking
 from instseg_ros.clouds import instance_table, instances_from
 from instseg_ros.errors import InputError
 from instseg_ros.evaluation.track_score import TrackScore
@@ -191,6 +192,17 @@ def test_ids_run_out_at_the_highest_and_then_skip_those_in_use():
     tracker._last_id = HIGHEST_ID - 1
     ids = tracker.update(*scene(GRID[0], GRID[4], GRID[8]))
     assert ids[0] == 1 and sorted(ids[1:]) == [2, HIGHEST_ID]
+
+
+def test_ghosts_do_not_pile_up(monkeypatch):
+    monkeypatch.setattr(tracking, "MOST_MISSED", 20)
+    tracker = Tracker(TrackingOptions(max_missed=1000))
+    for step in range(60):
+        left, top = 9 * (step % 14), 9 * (step // 14 % 4)  # on the floor, each time elsewhere
+        ids = tracker.update(*scene((left, top, 3, 3, FLOOR), GRID[7], stamp=step))
+        assert ids[1] == 1
+    assert len(tracker._tracks) == 2 + 20 and tracker._tracks.missed.max() == 20
+    assert (np.diff(tracker._tracks.missed) >= 0).all()
 
 
 def test_frames_without_parts():
