@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -45,6 +45,7 @@ angles = st.floats(-np.pi, np.pi)
 lengths = st.floats(-5, 5)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.tuples(angles, angles, angles), st.tuples(lengths, lengths, lengths), st.integers(0, 2**32 - 1))
 def test_moments_of_moved_points_are_the_moved_moments(turn, translation, seed):
     points = np.random.default_rng(seed).normal([0.1, -0.2, 0.7], [0.01, 0.03, 0.02], (200, 3))
