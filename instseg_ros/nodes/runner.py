@@ -79,6 +79,9 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
+        # All is done but for Python's own clean-up, which takes a second with torch and would give signals back their default.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     return status or int(spinner.failed)
 
 
