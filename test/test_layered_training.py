@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_bop
 import torch
 import yaml
 
@@ -236,6 +237,20 @@ def test_bad_arguments_are_one_line(method, arguments, message, tmp_path, capsys
     assert main(["train", method, "--out", str(tmp_path / "model"), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("height", "change", "message"),
+    [
+        (90, {"network": {"classes": ["part"]}}, "128 × 90 pixels, training takes multiples of 16"),
+        (96, {"network": {"classes": ["nut", "washer"]}}, "lacks 'bolt'"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_is_named(height, change, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(small_bop, "SHAPE", (height, 128))
+    data, out = small_bop.write_small_bop(tmp_path / "data", "train"), tmp_path / "model"
+    assert main(["train", "layered", "--data", str(data), "--out", str(out), "--config", config_file(tmp_path, change)]) == 2
+    assert message in capsys.readouterr().err and not out.exists()
 
 
 @pytest.mark.parametrize("name", ["layered_shapes", "layered_paper"])

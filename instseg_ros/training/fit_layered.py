@@ -19,7 +19,7 @@ from ..bop import BopDataset
 from ..errors import InputError
 from ..files import write_atomic
 from ..methods.layered.network import LayeredConfig
-from ..methods.layered.segmenter import Thresholds
+from ..methods.layered.segmenter import PAD, Thresholds
 from ..methods.model_directory import write_model
 from ..resources import find_model
 from .clusternet import OptimizerConfig
@@ -135,6 +135,9 @@ def _samples(data: Path | None, run: RunConfig, seed: int) -> LayeredShapes | La
     unknown = sorted(set(dataset.part_names.values()) - set(network.classes))
     if len(network.classes) > 1 and unknown:
         raise InputError(f"config network.classes lacks {unknown[0]!r} of {data}: name every part, or one class for all")
+    height, width = dataset.frame(0, color=False).shape
+    if height % PAD or width % PAD:
+        raise InputError(f"{data} has images of {width} × {height} pixels, training takes multiples of {PAD}: crop or resize them")
     return LayeredViews(dataset, network.inputs, network.classes, network.layers)
 
 

@@ -23,6 +23,7 @@ from .network import STRIDE, LayeredConfig, LayeredEmbeddings, Prediction
 from .stack import amodal_pixels, compact, enlarge, stack_order
 
 PAD = 16
+"""Sides of the network's input are multiples of this, its coarsest stride."""
 
 
 @dataclass(frozen=True, kw_only=True)
