@@ -20,8 +20,8 @@ from ..instances import Instances
 if TYPE_CHECKING:
     from ..bop import Truth
 
-ROWS = [field.name for field in fields(Instances) if field.name not in ("labels", "layers")]
-"""Arrays with one row an instance."""
+ROWS = [field.name for field in fields(Instances) if field.name not in ("labels", "layers", "ids")]
+"""Arrays with one row an instance; ids belong to a sequence, and these images are none."""
 EVERY = 60.0
 """Seconds between two writings of the file: what a kill can cost."""
 
