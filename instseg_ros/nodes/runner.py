@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -17,9 +16,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..errors import InputError
 from ..shared_memory import remove_dead_segments
-
-PATIENCE = 4
-"""A process that does not end in time is ended by this signal."""
+from .signals import Signals
 
 
 class Runnable(Protocol):
@@ -47,7 +44,7 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
         exit status: 0 = ended on request, 1 = a callback raised, 2 = bad input (one line on stderr).
     """
     stop = threading.Event()
-    _catch_signals(stop)
+    signals = Signals(stop)
     remove_dead_segments()  # of a node that was killed: restarted often enough, they would fill the memory
     # rclpy's own handlers would take ROS down at once, under the feet of the frame in hand.
     try:
@@ -79,9 +76,7 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
-        # All is done but for Python's own clean-up, which takes a second with torch and would give signals back their default.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        signals.ignore()  # all is done but for Python's own clean-up, which takes a second with torch
     return status or int(spinner.failed)
 
 
@@ -136,21 +131,6 @@ class Spinner:
             self.failed = True
         finally:
             self._on_end()
-
-
-def _catch_signals(stop: threading.Event) -> None:
-    """SIGINT and SIGTERM set ``stop``; repeating them does not disturb the clean-up, unless it hangs."""
-    count = 0
-
-    def handle(number: int, _frame: object) -> None:
-        nonlocal count
-        count += 1
-        stop.set()
-        if count >= PATIENCE:
-            os._exit(128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
 
 
 def _refuse(error: Exception) -> int:
