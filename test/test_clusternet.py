@@ -14,7 +14,8 @@ from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig,
 from instseg_ros.methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds, fold_batch_norm
 from instseg_ros.methods.clusternet.turns import mean_over_turns
 from instseg_ros.training.augment import MIRROR, Sample, crop, drop_patches, mirror, turn
-from instseg_ros.training.clusternet import LossConfig, clusternet_losses, learning_rate_factor, total_loss
+from instseg_ros.training.clusternet import LossConfig, clusternet_losses, total_loss
+from instseg_ros.training.optimizer import learning_rate_factor
 from instseg_ros.training.targets import center_candidates, feature_table, radius_table
 
 K = np.array([[600.0, 0, 32], [0, 600.0, 24], [0, 0, 1]])

@@ -170,7 +170,8 @@ def test_bad_arguments_are_one_line(arguments, message, bins, tmp_path, capsys):
 
 def test_shipped_configurations_are_valid():
     from instseg_ros.methods.clusternet.network import ClusterNetConfig
-    from instseg_ros.training.clusternet import LossConfig, OptimizerConfig
+    from instseg_ros.training.clusternet import LossConfig
+    from instseg_ros.training.optimizer import OptimizerConfig
     from instseg_ros.training.config import SupervisedTrainerConfig
 
     for name in ("clusternet_compact", "clusternet_paper"):

@@ -88,7 +88,7 @@ def _fit_clusternet(args: argparse.Namespace, config: dict[str, Any]) -> dict[st
     _refuse_shapes(args)
     if args.data is None:
         raise InputError("clusternet learns from labels: give --data DIR, a BOP dataset")
-    from ..training.fit import fit_clusternet
+    from ..training.fit_clusternet import fit_clusternet
 
     if args.init is not None:
         config["trainer"] = {**config.get("trainer", {}), "init": args.init}

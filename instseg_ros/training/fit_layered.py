@@ -1,32 +1,26 @@
-"""One training run of Layered Embeddings: data, Lightning trainer, checkpoints, and the model directory at the end."""
+"""One training run of Layered Embeddings: from drawn shapes or a dataset to the model directory."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from .. import __version__
 from ..bop import BopDataset
 from ..errors import InputError
-from ..files import write_atomic
 from ..methods.layered.network import LayeredConfig
 from ..methods.layered.segmenter import PAD, Thresholds
 from ..methods.model_directory import write_model
 from ..resources import find_model
-from .clusternet import OptimizerConfig
 from .config import SupervisedTrainerConfig, build, plain
-from .fit import start_from
 from .layered import LayeredModule, LossConfig
 from .layered_data import DataConfig, LayeredShapes, LayeredViews, collate
+from .optimizer import OptimizerConfig
+from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
 
 SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
 
@@ -45,9 +39,7 @@ class RunConfig:
     @classmethod
     def read(cls, config: dict[str, Any]) -> RunConfig:
         """Check a configuration; missing keys take their defaults, unknown ones are an InputError."""
-        unknown = config.keys() - set(SECTIONS)
-        if unknown:
-            raise InputError(f"config: unknown section {sorted(unknown)[0]!r}, known are {', '.join(SECTIONS)}")
+        check_sections(config, SECTIONS)
         kinds = {
             "network": LayeredConfig, "loss": LossConfig, "data": DataConfig, "optimizer": OptimizerConfig,
             "trainer": SupervisedTrainerConfig,
@@ -56,20 +48,10 @@ class RunConfig:
         return cls(**built, thresholds=Thresholds.from_dict(config.get("thresholds", {})))
 
 
-class _CountEpochs(Callback):
-    """Tells the data which epoch it is, so that every epoch draws other images, also after a resume."""
-
-    def __init__(self, shapes: LayeredShapes) -> None:
-        self.shapes = shapes
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.shapes.epoch.fill_(trainer.current_epoch)
-
-
 def fit_layered(data: Path | None, out: Path, config: dict[str, Any], *, seed: int, resume: bool, limit_steps: int | None = None) -> dict[str, Any]:
     """Train on shapes, or on the ``train`` split of a BOP dataset, and write the model directory ``out``.
 
-    ``out/run`` holds the configuration, the log and a checkpoint an epoch; ``resume`` goes on from the last of these.
+    ``out/run`` holds the configuration, the log and the checkpoints; ``resume`` goes on from the last of these.
 
     Args:
         data: None = shapes, drawn as they are needed.
@@ -82,41 +64,21 @@ def fit_layered(data: Path | None, out: Path, config: dict[str, Any], *, seed: i
         InputError: bad configuration or data; a run in ``out`` that ``resume`` would be needed for.
     """
     run = RunConfig.read(config)
-    checkpoint = out / "run" / "last.ckpt"
-    if checkpoint.exists() and not resume:
-        raise InputError(f"{out} holds a training run: add --resume to go on with it or choose another --out")
-    if resume and not checkpoint.exists():
-        raise InputError(f"{checkpoint} does not exist, there is nothing to resume: leave --resume out")
+    checkpoint = check_run(out, resume=resume)
     samples = _samples(data, run, seed)
 
     pl.seed_everything(seed, workers=True, verbose=False)
     module = LayeredModule(run.network, run.loss, run.optimizer)
     if run.trainer.init and not resume:
         print(start_from(find_model(run.trainer.init), module.network, method="layered"))
-    resolved = {**{name: asdict(getattr(run, name)) for name in SECTIONS}, "seed": seed, "version": __version__}
-    write_atomic(out / "run" / "config.yaml", lambda file: file.write_text(yaml.safe_dump(plain(resolved), sort_keys=False)))
+    keep_config(out, {name: getattr(run, name) for name in SECTIONS}, seed)
     t = run.trainer
     loader = DataLoader(
         samples, t.batch_size, shuffle=data is not None, collate_fn=collate, num_workers=t.workers, drop_last=len(samples) >= t.batch_size,
         persistent_workers=t.workers > 0, pin_memory=torch.cuda.is_available(), generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    callbacks: list[Callback] = [
-        ModelCheckpoint(out / "run", filename="last", save_on_train_epoch_end=True, save_top_k=1, enable_version_counter=False),
-        TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 100),
-    ]
-    if isinstance(samples, LayeredShapes):
-        callbacks.insert(0, _CountEpochs(samples))
-    if t.ema:
-        callbacks.append(EMAWeightAveraging(decay=t.ema))
-    precision = t.precision if t.precision != "auto" else ("bf16-mixed" if torch.cuda.is_available() else "32-true")
-    trainer = pl.Trainer(
-        max_epochs=t.epochs, max_steps=limit_steps or -1, precision=precision, callbacks=callbacks,
-        gradient_clip_val=run.optimizer.clip or None, logger=CSVLogger(out / "run", "log"), log_every_n_steps=20,
-        num_sanity_val_steps=0, enable_model_summary=False, accelerator="auto", devices="auto",
-    )  # fmt: skip
-    trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    callbacks = [CountEpochs(samples)] if isinstance(samples, LayeredShapes) else []
+    trainer = fit(module, loader, out, t, clip=run.optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps, callbacks=callbacks)
     metrics = {name: round(float(value), 4) for name, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero:
         facts = {"data": data.resolve().name if data else "shapes", "images": len(samples) * (t.epochs if data is None else 1),

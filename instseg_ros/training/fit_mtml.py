@@ -18,9 +18,9 @@ from ..methods.mtml.voxel_segmenter import Thresholds, VoxelSegmenter
 from ..resources import find_model
 from ..synthesis.voxel_samples import load_scenes
 from ..synthesis.voxels import CLASSES, VOXEL
-from .clusternet import OptimizerConfig
 from .config import SupervisedTrainerConfig, build, plain
 from .mtml import LossConfig, MTMLModule
+from .optimizer import OptimizerConfig
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
 from .voxel_scenes import VoxelSet, collate, usual_sizes
 

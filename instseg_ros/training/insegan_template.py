@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..methods.insegan.flips import turn_over
-from ..methods.insegan.refine import Camera, Poses, draw, refine
+from ..methods.insegan.refine import Camera, Poses, refine
 from ..methods.insegan.search import FLOOR, PoseSearch, make_library, spread_rotations, stack
 from ..methods.insegan.shape import Shape
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..methods.layered.network import LayeredConfig, LayeredEmbeddings, Prediction
-from .clusternet import OptimizerConfig, adam
+from .optimizer import OptimizerConfig, adam
 
 
 @dataclass(frozen=True, kw_only=True)

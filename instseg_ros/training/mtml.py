@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..methods.mtml.network import MTML, MTMLConfig, Prediction
-from .clusternet import OptimizerConfig, adam
+from .optimizer import OptimizerConfig, adam
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,7 @@ def fit(
     every: list[Callback] = [
         *callbacks,
         ModelCheckpoint(out / "run", filename="last", every_n_train_steps=run.checkpoint_every, save_top_k=1, enable_version_counter=False),
+        ModelCheckpoint(out / "run", filename="last", save_on_train_epoch_end=True, save_top_k=1, enable_version_counter=False),
         TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 100),
     ]
     if run.ema:

@@ -20,9 +20,10 @@ from ..methods.clusternet.network import ClusterNetConfig
 from ..methods.clusternet.segmenter import Thresholds
 from ..methods.model_directory import write_model
 from ..resources import find_model
-from .clusternet import ClusterNetModule, LossConfig, OptimizerConfig
+from .clusternet import ClusterNetModule, LossConfig
 from .config import SupervisedTrainerConfig, build, plain
 from .data import ClusterNetCrops, DataConfig, PackedViews, collate
+from .optimizer import OptimizerConfig
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
 
 SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
