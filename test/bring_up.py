@@ -34,5 +34,5 @@ def bring_down(*clients: Client, finally_shutdown: bool = True) -> None:
 def _walk(client: Client, steps: list[tuple[str, int, int]]) -> None:
     for name, transition, expected in steps:
         done = client.call(ChangeState, "change_state", transition=Transition(id=transition)).success
-        state = client.call(GetState, "get_state").current_state
+        state = client.look(GetState, "get_state").current_state
         assert done and state.id == expected, f"{name}: success = {done}, the node is {state.label}"

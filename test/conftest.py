@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from instseg_ros.errors import InputError
 from instseg_ros.shared_memory import VARIABLE, fitting_profile, remove_dead_segments
+
+# A shell that runs the tests in the background has SIGINT ignored, and so would every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPAT = ROOT / "compat"

@@ -143,7 +143,7 @@ def test_synth_writes_the_set_that_evaluate_reads(tiny: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evaluate", "--baseline", "kmeans"], "--data DIR or --benchmark"),
+        (["evaluate", "--baseline", "kmeans"], "give --data DIR, --benchmark"),
         (["evaluate", "--baseline", "kmeans", "--benchmark", "insta11"], "unknown benchmark 'insta11'"),
         (["evaluate", "--baseline", "kmeans", "--benchmark", SMALL, "--part", "gear"], "has no part 'gear'"),
         (["evaluate", "--baseline", "kmeans", "--benchmark", SMALL, "--split", "val"], "--split val does not go with"),

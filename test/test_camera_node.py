@@ -223,7 +223,7 @@ def test_a_recording_in_real_time_is_of_today_and_begins_anew(rig, tmp_path):
     values = depth_values(rig, 12)
     images = rig.client.heard[f"{BASE}/{IMAGES['depth']}"][:12]
     stamps = np.array([stamp_ns(image.header) for image in images])
-    assert len(set(values)) >= 4 and max(map(values.count, values)) >= 2  # what is not taken in time is left out
+    assert len(set(values)) >= 2 and max(map(values.count, values)) >= 2  # what is not taken in time is left out
     assert (np.diff(stamps) > 0).all() and abs(age(images[-1])) < 60
 
 

@@ -10,7 +10,7 @@ from fault_bench import Bench  # noqa: E402
 from node_rig import wait_until  # noqa: E402
 from rclpy.duration import Duration  # noqa: E402
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
-from ros_scenes import KnownAnswer  # noqa: E402
+from ros_scenes import KnownAnswer, boxes  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
 from instseg_ros.nodes import intake  # noqa: E402
@@ -110,7 +110,7 @@ def test_the_topic_that_falls_silent_is_named_and_the_node_goes_on_when_it_is_ba
     problems = colorful.client.status["problems"]
     assert not any(other in problems for _, other in SILENT.values() if other != says)
     assert "stopped sending" in problems
-    colorful.check_good_frame()
+    colorful.client.ask(lambda stamp: boxes(stamp_ns=stamp, color=True)[0])
     colorful.client.wait_for_status(lambda s: says not in s["problems"])
 
 

@@ -51,11 +51,15 @@ def test_two_cameras_in_two_namespaces_are_answered_side_by_side(spawn, model, r
         seen = {side: client.ask(view(side)) for side, client in zip(SIDES, clients)}
         for side, client in zip(SIDES, clients):
             assert {m.header.frame_id for m in client.heard["masks"]} == {f"{side}_optical_frame"}
-            names = {status.name.split(":")[0] for message in client.heard["diagnostics"] for status in message.status}
-            assert names >= {"left/instseg", "right/instseg"}  # one topic for both, told apart by the name
+            wait_until(lambda client=client: named(client) >= {"left/instseg", "right/instseg"}, "the diagnostics of both")
         left, right = (labels_from_message(seen[side])[0] > 0 for side in SIDES)
         assert left[:, :60].any() and not left[:, 80:].any() and right[:, 100:].any() and not right[:, :80].any()
         assert [node.stop(signal.SIGINT) for node in nodes] == [0, 0]
+
+
+def named(client):
+    """Nodes in /diagnostics, one topic for all: they are told apart by the name."""
+    return {status.name.split(":")[0] for message in client.heard["diagnostics"] for status in message.status}
 
 
 def view(side):
@@ -75,7 +79,7 @@ def test_a_lifecycle_manager_brings_the_node_up_and_down_again(spawn, model, ros
     node = start(spawn, model, autostart="false")
     client = Client(ros_context)
     try:
-        assert client.call(GetState, "get_state").current_state.id == State.PRIMARY_STATE_UNCONFIGURED
+        assert client.look(GetState, "get_state").current_state.id == State.PRIMARY_STATE_UNCONFIGURED
         for again in (False, True):  # a manager resets by cleaning up and starting again
             bring_up(client)
             if not again:
@@ -120,7 +124,7 @@ def test_a_model_that_cannot_be_loaded_fails_the_bring_up_and_a_corrected_one_su
         with pytest.raises(AssertionError, match="configure"):
             bring_up(client)
         node.wait_for("/nowhere does not exist")
-        assert client.call(GetState, "get_state").current_state.id == State.PRIMARY_STATE_UNCONFIGURED
+        assert client.look(GetState, "get_state").current_state.id == State.PRIMARY_STATE_UNCONFIGURED
         corrected = Parameter("model", value=str(model)).to_parameter_msg()
         assert client.call(SetParameters, "set_parameters", parameters=[corrected]).results[0].successful
         bring_up(client)

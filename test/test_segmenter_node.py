@@ -525,7 +525,7 @@ def test_a_lifecycle_manager_can_drive_the_node(rig):
         return client.call(ChangeState, "change_state", transition=Transition(id=transition)).success
 
     def state():
-        return client.call(GetState, "get_state").current_state.label
+        return client.look(GetState, "get_state").current_state.label
 
     for _ in range(2):
         assert state() == "unconfigured"
