@@ -104,7 +104,7 @@ def test_the_topic_that_falls_silent_is_named_and_the_node_goes_on_when_it_is_ba
         for name, message in zip(colorful._inputs, scene):
             if message is not None:
                 colorful.client._inputs[name].publish(message)
-        return says in colorful.client.status["problems"]
+        return says in colorful.client.status.get("problems", "")
 
     wait_until(named, f"the watchdog to say {says!r}")
     problems = colorful.client.status["problems"]
