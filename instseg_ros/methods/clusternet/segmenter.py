@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from ...geometry import depth_order, deproject, label_moments
 from ...instances import Instances
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
+from ..thresholds import read_thresholds
 from .inputs import fill_depth, network_inputs
 from .network import ClusterNet, ClusterNetConfig, Prediction
 from .turns import mean_over_turns
@@ -66,10 +67,7 @@ class Thresholds:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Thresholds:
         """Read ``thresholds`` of a model directory."""
-        unknown = values.keys() - {f.name for f in fields(cls)}
-        if unknown:
-            raise InputError(f"thresholds: unknown key {sorted(unknown)[0]!r}")
-        return cls(**values)
+        return read_thresholds(cls, values)
 
 
 class Votes(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -14,6 +14,7 @@ from ...frame import Frame
 from ...instances import Instances
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
+from ..thresholds import read_thresholds
 from .assembly import add_missing, improve, select
 from .displacement import displacement
 from .labelling import Singles, label_frame
@@ -56,10 +57,7 @@ class Thresholds:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Thresholds:
         """Read ``thresholds`` of a model directory or a configuration."""
-        unknown = values.keys() - {f.name for f in fields(cls)}
-        if unknown:
-            raise InputError(f"thresholds: unknown key {sorted(unknown)[0]!r}, known are {', '.join(f.name for f in fields(cls))}")
-        result = cls(**values)
+        result = read_thresholds(cls, values)
         if result.median not in (0, 3, 5):
             raise InputError(f"thresholds.median must be 0, 3 or 5, got {result.median!r}")
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..clusternet.inputs import network_inputs
 from ..clusternet.segmenter import fold_batch_norm
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
+from ..thresholds import read_thresholds
 from .network import STRIDE, LayeredConfig, LayeredEmbeddings, Prediction
 from .stack import amodal_pixels, compact, enlarge, stack_order
 
@@ -47,10 +48,7 @@ class Thresholds:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Thresholds:
         """Read ``thresholds`` of a model directory."""
-        unknown = values.keys() - {f.name for f in fields(cls)}
-        if unknown:
-            raise InputError(f"thresholds: unknown key {sorted(unknown)[0]!r}, known are {', '.join(f.name for f in fields(cls))}")
-        return cls(**values)
+        return read_thresholds(cls, values)
 
 
 class Clusters(NamedTuple):

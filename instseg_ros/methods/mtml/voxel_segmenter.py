@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...clustering.mean_shift import mean_shift
 from ...errors import InputError
+from ..thresholds import read_thresholds
 from .network import MTML, Prediction
 from .proposals import Proposals, best_proposals, candidate_masks, resolve, score_proposals
 
@@ -47,10 +48,7 @@ class Thresholds:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Thresholds:
         """Read ``thresholds`` of a model directory."""
-        unknown = values.keys() - {f.name for f in fields(cls)}
-        if unknown:
-            raise InputError(f"thresholds: unknown key {sorted(unknown)[0]!r}")
-        return cls(**values)
+        return read_thresholds(cls, values)
 
 
 class VoxelSegmenter:

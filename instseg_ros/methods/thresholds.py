@@ -1,0 +1,19 @@
+"""What the thresholds of all methods have in common: they are read from ``model.yaml`` and from training configurations."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from ..errors import InputError
+
+T = TypeVar("T")
+
+
+def read_thresholds(kind: type[T], values: dict[str, Any]) -> T:
+    """Make the thresholds (a dataclass) of a method. InputError: a key that it does not have."""
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    unknown = values.keys() - set(known)
+    if unknown:
+        raise InputError(f"thresholds: unknown key {sorted(unknown)[0]!r}, known are {', '.join(known)}")
+    return kind(**values)
