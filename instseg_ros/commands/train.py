@@ -67,6 +67,11 @@ def _refuse_shapes(args: argparse.Namespace) -> None:
         raise InputError("--shapes is for layered: leave it out, or make a dataset with `instseg synth shapes` and give it as --data")
 
 
+def _take_init(args: argparse.Namespace, config: dict[str, Any]) -> None:
+    if args.init is not None:
+        config["trainer"] = {**config.get("trainer", {}), "init": args.init}
+
+
 def _fit_layered(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
     _refuse_unlabelled(args)
     if (args.data is None) == (args.shapes is None):
@@ -76,8 +81,7 @@ def _fit_layered(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, 
         if not all(word.isdigit() for word in words):
             raise InputError(f"--shapes must be a number of shapes of each class, or several like 6,12, got {args.shapes!r}")
         config["data"] = {**config.get("data", {}), "instances": [int(word) for word in words]}
-    if args.init is not None:
-        config["trainer"] = {**config.get("trainer", {}), "init": args.init}
+    _take_init(args, config)
     from ..training.fit_layered import fit_layered
 
     return fit_layered(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
@@ -90,8 +94,7 @@ def _fit_clusternet(args: argparse.Namespace, config: dict[str, Any]) -> dict[st
         raise InputError("clusternet learns from labels: give --data DIR, a BOP dataset")
     from ..training.fit_clusternet import fit_clusternet
 
-    if args.init is not None:
-        config["trainer"] = {**config.get("trainer", {}), "init": args.init}
+    _take_init(args, config)
     return fit_clusternet(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
 
 
@@ -100,8 +103,7 @@ def _fit_mtml(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any
     _refuse_shapes(args)
     if args.data is None:
         raise InputError("mtml learns from labelled voxel scenes: make them with `instseg synth voxels` and give --data DIR")
-    if args.init is not None:
-        config["trainer"] = {**config.get("trainer", {}), "init": args.init}
+    _take_init(args, config)
     from ..training.fit_mtml import fit_mtml
 
     return fit_mtml(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)

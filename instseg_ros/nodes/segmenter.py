@@ -20,7 +20,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_srvs.srv import SetBool, Trigger
 
 from ..background import Background
-from ..errors import InputError
+from ..errors import InputError, explain
 from ..resources import find_model
 from . import parameters, runner, volume
 from .complaints import Complaints
@@ -164,7 +164,7 @@ class SegmenterNode(LifecycleNode):
 
     def _fail(self, what: str, error: Exception) -> TransitionCallbackReturn:
         """A transition that failed; rclpy would swallow the exception without a word."""
-        why = f"{what}: {_describe(error)}"
+        why = f"{what}: {explain(error)}"
         self._statistics.error(why)
         self.get_logger().fatal(why)
         return TransitionCallbackReturn.FAILURE
@@ -226,7 +226,7 @@ class SegmenterNode(LifecycleNode):
             response.success = True
             self.get_logger().info(f"background {response.message}")
         except Exception as error:
-            response.success, response.message = False, _describe(error)
+            response.success, response.message = False, explain(error)
             self.get_logger().error(f"no background learned: {response.message}")
         return response
 
@@ -238,7 +238,7 @@ class SegmenterNode(LifecycleNode):
             if engine is not None:
                 engine.change(self._prepare(new))
         except Exception as error:
-            reason = _describe(error)
+            reason = explain(error)
             self.get_logger().error(f"parameter refused: {reason}")
             return SetParametersResult(successful=False, reason=reason)
         self._wanted = new
@@ -274,10 +274,6 @@ class SegmenterNode(LifecycleNode):
                 stamp=self.get_clock().now(),
             )
         )
-
-
-def _describe(error: Exception) -> str:
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from ..bop import BopDataset
 from ..evaluation import Evaluation
 from ..methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction
 from ..methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds
+from .norm import norm
 from .optimizer import OptimizerConfig, adam
 
 
@@ -80,13 +81,13 @@ def clusternet_losses(
     if row.numel() == 0:
         zero = xi_hat.sum()
         return losses | {name: zero for name in ("center", "feature", "radius", "variance", "violation")}
-    error = _norm(xi_hat - features[row])
+    error = norm(xi_hat - features[row])
     count = torch.bincount(row, minlength=len(features))
     seen = count > 0
     weight = count.clamp_min(1).to(exact).pow(-balance)[row]
     weight = weight / weight.sum()
     mean = torch.zeros_like(features).index_add(0, row, xi_hat) / count.clamp_min(1)[:, None]
-    spread = torch.zeros_like(radius).index_add(0, row, _norm(xi_hat - mean[row])) / count.clamp_min(1)
+    spread = torch.zeros_like(radius).index_add(0, row, norm(xi_hat - mean[row])) / count.clamp_min(1)
     outside = error > violation_range * radius[row]
     return losses | {
         "center": F.cross_entropy(prediction.center.permute(0, 2, 3, 1)[part].to(exact), center[part]),
@@ -107,11 +108,6 @@ def total_loss(losses: dict[str, Tensor], config: LossConfig, epoch: int) -> Ten
         + (config.boosted if boosted else config.variance) * losses["variance"]
         + (config.boosted if boosted else config.violation) * losses["violation"]
     )
-
-
-def _norm(x: Tensor) -> Tensor:
-    # The gradient of a norm at 0 is NaN in autograd.
-    return (x.square().sum(-1) + 1e-12).sqrt()
 
 
 class ClusterNetModule(pl.LightningModule):

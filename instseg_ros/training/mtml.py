@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..methods.mtml.network import MTML, MTMLConfig, Prediction
+from .norm import norm
 from .optimizer import OptimizerConfig, adam
 
 
@@ -45,14 +46,14 @@ def embedding_losses(
     """
     size = torch.bincount(instance, minlength=count).clamp_min(1).to(x.dtype)
     mean = torch.zeros(count, x.shape[1], dtype=x.dtype, device=x.device).index_add(0, instance, x) / size[:, None]
-    away = F.relu(_norm(mean[instance] - x) - variance_margin).square()
+    away = F.relu(norm(mean[instance] - x) - variance_margin).square()
     variance = torch.zeros_like(size).index_add(0, instance, away) / size
-    gap = F.relu(2 * distance_margin - _norm(mean[:, None] - mean[None])).square()
+    gap = F.relu(2 * distance_margin - norm(mean[:, None] - mean[None])).square()
     others = ~torch.eye(count, dtype=torch.bool, device=x.device)
     return {
         "variance": variance.mean(),
         "distance": gap[others].sum() / max(count * (count - 1), 1),
-        "regularization": _norm(mean).mean(),
+        "regularization": norm(mean).mean(),
     }
 
 
@@ -115,8 +116,3 @@ class MTMLModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         return adam(self, self.optimizer)
-
-
-def _norm(x: Tensor) -> Tensor:
-    # The gradient of a norm at 0 is NaN in autograd.
-    return (x.square().sum(-1) + 1e-12).sqrt()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, explain
 from ..complaints import Complaints
 from .filters import FilterChain
 from .outputs import CameraOutputs
@@ -72,7 +72,7 @@ class Capture:
                 self._serve(device)
             except Exception as error:  # not there, busy, or without the streams that are wanted
                 if not self._stopping.is_set():
-                    self._miss(_describe(error))
+                    self._miss(explain(error))
                     self._source.changed.wait(self._wanted["reconnect_timeout"])
 
     def _serve(self, device: Any) -> None:
@@ -120,7 +120,7 @@ class Capture:
         try:
             session.pass_on(frames, self._wanted)
         except Exception as error:  # whatever a frame holds, the next one may be better
-            why = f"frame not published: {_describe(error)}"
+            why = f"frame not published: {explain(error)}"
             self._statistics.frame_failed(why)
             self._complaints.warn("frame", why)
 
@@ -188,7 +188,3 @@ def _camera(device: Any, stream: Stream) -> Camera:
         streams["depth"],
         streams.get("color", ""),
     )
-
-
-def _describe(error: Exception) -> str:
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from ...errors import InputError
+from ...errors import InputError, explain
 from .. import runner
 from ..complaints import Complaints
 from .capture import Capture
@@ -136,7 +136,7 @@ class CameraNode(LifecycleNode):
     def _fail(self, error: Exception) -> TransitionCallbackReturn:
         """A transition that failed; rclpy would swallow the exception without a word."""
         self.close()
-        why = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        why = explain(error)
         self._statistics.error(why)
         self.get_logger().fatal(why)
         return TransitionCallbackReturn.FAILURE
