@@ -19,6 +19,7 @@ from ...errors import InputError
 from ...frame import Frame
 from ...geometry import depth_order, deproject, label_moments
 from ...instances import Instances
+from ..half_precision import half_precision
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
 from ..thresholds import read_thresholds
@@ -138,7 +139,7 @@ class ClusterNetSegmenter(Segmenter):
             # (H, W, C) memory seen as (1, C, H, W) is channels-last already.
             tensor = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
             tensors[name] = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
-        with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
+        with half_precision(self.device):
             prediction = self.network(tensors, upsample=False)
         return Prediction(*(None if x is None else x.float() for x in prediction)), points
 
