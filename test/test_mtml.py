@@ -14,7 +14,7 @@ from scipy import ndimage
 from instseg_ros.clustering.nms import mask_overlap, suppress
 from instseg_ros.clustering.voxel_graph import neighbour_pairs, split_components
 from instseg_ros.errors import InputError
-from instseg_ros.methods.mtml.network import MTML, MTMLConfig, receptive_field
+from instseg_ros.methods.mtml.network import MTML, MTMLConfig, receptive_field, upsample_at
 from instseg_ros.methods.mtml.proposals import (
     Proposals,
     best_proposals,
@@ -60,6 +60,22 @@ def test_receptive_field_is_what_the_gradient_reaches(options, monkeypatch):
         touched = torch.nonzero(line.grad[0, 0, :, 0, 0])[:, 0]
         widest = max(widest, int(touched.max() - touched.min()) + 1)
     assert widest == receptive_field(config)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.tuples(*[st.integers(1, 4)] * 3), st.integers(0, 2**32 - 1))
+def test_upsampling_of_some_voxels_is_that_of_all(size, seed):
+    torch.manual_seed(seed)
+    up = torch.nn.ConvTranspose3d(3, 2, 4, 2, 1).double()
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    voxels = torch.cartesian_prod(torch.arange(2), *[torch.arange(2 * n) for n in size])
+    voxels = voxels[torch.randperm(len(voxels))[: max(len(voxels) // 2, 1)]]
+    b, i, j, k = voxels.unbind(1)
+    wanted, found = up(x)[b, :, i, j, k], upsample_at(up, x, voxels)
+    torch.testing.assert_close(found, wanted)
+    weight = torch.randn_like(wanted)
+    for a, e in zip(*(torch.autograd.grad((y * weight).sum(), [x, *up.parameters()]) for y in (found, wanted))):
+        torch.testing.assert_close(a, e)
 
 
 def test_paper_configuration_sees_a_room_of_14_metres():

@@ -19,6 +19,7 @@ from ..resources import find_model
 from ..synthesis.voxel_samples import load_scenes
 from ..synthesis.voxels import CLASSES, VOXEL
 from .config import SupervisedTrainerConfig, build, plain
+from .memory import keep_freed_memory
 from .mtml import LossConfig, MTMLModule
 from .optimizer import OptimizerConfig
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
@@ -77,6 +78,7 @@ def fit_mtml(data: Path, out: Path, config: dict[str, Any], *, seed: int, resume
         dataset, run.batch_size, shuffle=True, collate_fn=collate, num_workers=run.workers, drop_last=len(dataset) >= run.batch_size,
         persistent_workers=run.workers > 0, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
+    keep_freed_memory()
     trainer = fit(
         module, loader, out, run, clip=optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps, callbacks=[CountEpochs(dataset)]
     )

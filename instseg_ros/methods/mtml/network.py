@@ -92,6 +92,7 @@ class MTML(nn.Module):
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
+        self.to(memory_format=torch.channels_last_3d)  # half the time of a step on a CPU
 
     def forward(self, grid: Tensor, voxels: Tensor) -> Prediction:
         """Embedding and direction of some voxels.
@@ -102,7 +103,7 @@ class MTML(nn.Module):
         """
         size = grid.shape[2:]
         padding = [p for length in reversed(size) for p in (0, -length % self.config.stride)]
-        padded = F.pad(grid, padding) if any(padding) else grid
+        padded = (F.pad(grid, padding) if any(padding) else grid).contiguous(memory_format=torch.channels_last_3d)
         stem = F.relu(self.stem(padded))
         x = self.fine(stem)
         if self.config.pool > 1:
@@ -112,9 +113,9 @@ class MTML(nn.Module):
             x = stage(x)
             stages.append(x)
         x = torch.cat(stages, 1)
-        for up in self.ups:
+        for up in self.ups[:-1]:
             x = F.relu(up(x))
-        rows = [_gather(x, voxels)]
+        rows = [F.relu(upsample_at(self.ups[-1], x, voxels)) if len(self.ups) else _gather(x, voxels)]
         if self.config.detail:
             rows.append(_gather(padded, voxels).to(rows[0].dtype))
             if self.config.stem_stride == 1:
@@ -148,6 +149,35 @@ def receptive_field(config: MTMLConfig) -> int:
     # A transposed convolution looks at two neighbouring cells, two in a row at up to three.
     reach += ((config.stem_stride == 2) + (config.pool == 2)) * jump
     return reach
+
+
+_TAPS = torch.tensor([[(0, 1), (-1, 3)], [(1, 0), (0, 2)]])
+"""Kernel 4, stride 2, padding 1: an even and an odd output each hear two inputs; (input − output // 2, index in the kernel) of both."""
+
+
+def upsample_at(up: nn.ConvTranspose3d, x: Tensor, voxels: Tensor) -> Tensor:
+    """``up(x)``, kernel 4, stride 2, padding 1, at some output voxels only: few are occupied, and the dense answer is the largest of all.
+
+    Args:
+        x: (B, C, X, Y, Z). voxels: (N, 4) int64, batch index and indices into the output.
+
+    Returns:
+        (N, D).
+    """
+    corner = torch.cartesian_prod(*[torch.arange(2)] * 3)  # (8, 3): which of the two inputs along each axis
+    parity = corner[:, None]  # (8, 1, 3): outputs with the same parities share their weights
+    offset, kernel = _TAPS[parity, corner[None]].to(x.device).unbind(-1)  # (8, 8, 3) each
+    _, _, nx, ny, nz = x.shape
+    step = torch.tensor([(ny + 2) * (nz + 2), nz + 2, 1], device=x.device)
+    kind = (voxels[:, 1:] % 2 * torch.tensor([4, 2, 1], device=x.device)).sum(1)
+    order = torch.argsort(kind, stable=True)
+    first = voxels[:, 0] * ((nx + 2) * step[0]) + ((voxels[:, 1:] // 2 + 1) * step).sum(1)
+    near = (first[:, None] + (offset * step).sum(-1)[kind])[order]
+    cells = F.pad(x, (1,) * 6).permute(0, 2, 3, 4, 1).flatten(0, 3)
+    weight = up.weight.permute(2, 3, 4, 1, 0)[kernel.unbind(-1)]  # (8, 8, D, C)
+    weight = weight.transpose(1, 2).flatten(2)
+    rows = cells[near].flatten(1).split(torch.bincount(kind, minlength=8).tolist())
+    return torch.cat([F.linear(row, w, up.bias) for row, w in zip(rows, weight)])[torch.argsort(order)]
 
 
 def _gather(x: Tensor, voxels: Tensor) -> Tensor:
