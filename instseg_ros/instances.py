@@ -114,8 +114,9 @@ class Instances:
         relabel = np.zeros(len(self) + 1, np.uint16)
         relabel[1:][keep] = np.arange(1, keep.sum() + 1)
         layers = relabel[self.layers]
-        # A dropped instance in front must not leave a hole: what was behind it moves up.
-        order = np.argsort(layers == 0, axis=0, kind="stable") if len(layers) > 1 else None
+        # A dropped instance in front must not leave a hole: what was behind it moves up. Nothing comes out from behind a wall.
+        dropped = (layers == 0) & (self.layers > 0) if len(layers) > 1 else None
+        order = None if dropped is None else np.argsort(dropped, axis=0, kind="stable")
         if order is not None:
             layers = np.take_along_axis(layers, order, axis=0)
         rank = np.empty(int(keep.sum()), np.int32)

@@ -135,6 +135,13 @@ def test_select_drops_relabels_and_closes_gaps():
     assert kept.pixels.tolist() == [1, 2]
 
 
+def test_what_a_wall_hides_stays_hidden_when_another_instance_is_dropped():
+    layers = np.array([[[0, 1, 2]], [[1, 2, 0]], [[2, 0, 0]]], np.uint16)
+    fields = (np.ones(2, np.float32), np.zeros((2, 3), np.float32), np.zeros((2, 3, 3), np.float32), np.ones(2, np.float32))
+    kept = Instances(layers[0], *fields, np.arange(2, dtype=np.int32), layers).select(np.array([False, True]))
+    assert kept.layers.tolist() == [[[0, 1, 1]], [[1, 0, 0]], [[0, 0, 0]]]
+
+
 def test_instances_refuse_what_breaks_the_contract():
     good = three_instances()
     fields = {name: getattr(good, name) for name in ("labels", "score", "centroid", "covariance", "visible_fraction", "depth_order", "layers")}

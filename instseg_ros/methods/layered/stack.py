@@ -14,11 +14,16 @@ def without_hidden(stack: np.ndarray) -> np.ndarray:
 
 
 def compact(stack: np.ndarray) -> np.ndarray:
-    """A stack (L, H, W) of labels in which each instance is once at a pixel, in front, and nothing lies behind emptiness."""
+    """A stack (L, H, W) of labels in which each instance is once at a pixel, in front, and what is behind it moves up.
+
+    Nothing moves into layer 0: where that is empty, something that is no instance (a wall of the bin) hides what lies behind.
+    """
     stack = stack.copy()
     for behind in range(1, len(stack)):
         stack[behind][(stack[:behind] == stack[behind]).any(0)] = 0
-    return np.take_along_axis(stack, np.argsort(stack == 0, axis=0, kind="stable"), 0)
+    hidden = stack[1:]
+    stack[1:] = np.take_along_axis(hidden, np.argsort(hidden == 0, axis=0, kind="stable"), 0)
+    return stack
 
 
 def amodal_pixels(stack: np.ndarray, n: int) -> np.ndarray:
@@ -26,10 +31,11 @@ def amodal_pixels(stack: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(stack.ravel(), minlength=n + 1)[1:]
 
 
-def stack_order(stack: np.ndarray, n: int) -> np.ndarray:
+def stack_order(stack: np.ndarray, n: int, prior: np.ndarray | None = None) -> np.ndarray:
     """(n,) int32 rank of labels 1…n, 0 = on top, that contradicts the fewest pixels one could hope for.
 
-    Greedy: next comes the instance of which the fewest pixels are under instances that are still to come.
+    Greedy: next comes the instance of which the fewest pixels are under instances that are still to come, of several the
+    one that ``prior`` ranks first, ranks (n,) by other means; without it the one of the lowest label.
     """
     over = np.zeros((n + 1) * (n + 1), np.int64)  # [a, b]: pixels at which a is in front of b
     for front in range(len(stack)):
@@ -38,7 +44,7 @@ def stack_order(stack: np.ndarray, n: int) -> np.ndarray:
             over += np.bincount(stack[front][both].astype(np.int64) * (n + 1) + stack[behind][both], minlength=len(over))
     over = over.reshape(n + 1, n + 1)[1:, 1:]
     net = over - over.T  # what both say of each other cancels out
-    left, under = np.arange(n), np.maximum(net, 0).sum(0)
+    left, under = np.arange(n) if prior is None else np.argsort(prior, kind="stable"), np.maximum(net, 0).sum(0)
     rank = np.empty(n, np.int32)
     for place in range(n):
         first = left[under[left].argmin()]
