@@ -67,6 +67,14 @@ def test_one_constant_label_flatters_best_match_only(n):
     assert result["mIoU"] == pytest.approx(1 / n**2)
 
 
+def test_error_of_the_visible_fraction_is_the_mean_over_what_is_known():
+    truth = truth_of(squares(4))
+    told = np.array([1.0, 0.7, np.nan, 0.9])
+    result = evaluate(truth, answer(truth.labels, visible_fraction=told))
+    assert result["visible_error_mean"] == pytest.approx((0 + 0.3 + 0.1) / 3, abs=1e-6)
+    assert evaluate(truth, answer(truth.labels, visible_fraction=np.full(4, np.nan)))["visible_error_mean"] is None
+
+
 def test_hidden_instances_are_ignored():
     masks = squares(2)
     masks = np.concatenate([masks, masks[:1]])  # a third one, entirely under the first

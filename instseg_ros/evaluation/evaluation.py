@@ -63,9 +63,9 @@ class Evaluation:
         Keys: AP AP50 AP75 AR1 AR10 AR100 APs APm APl ARs ARm ARl (COCO, by mask size), AR_heavy AR_medium AR_little (by
         occlusion), mIoU mIoU_best, amodal_AP amodal_AP50 amodal_AR100 amodal_AR_heavy … (None for methods with one layer),
         order_accuracy, count_accuracy count_error count_bias, centroid_mm_median …_mean …_p90, covariance_median …
-        (relative Frobenius), sigma_mm_median …, seconds {median mean p99}, images instances instances_ignored
-        predictions matched order_pairs, parts, interval {key: [low, high]}, per_part {name: the same keys}, plots,
-        per_image, protocol.
+        (relative Frobenius), sigma_mm_median …, visible_error_mean (of the visible fraction, matched instances), seconds
+        {median mean p99}, images instances instances_ignored predictions matched order_pairs, parts,
+        interval {key: [low, high]}, per_part {name: the same keys}, plots, per_image, protocol.
         """
         parts = sorted({str(name) for record in self.records for name in record.part})
         scores = _summarise(Summary(self.records), intervals, seed)

@@ -94,29 +94,35 @@ class Matched:
         centroid: (K,) m, distance between the centroids.
         covariance: (K,) relative Frobenius error.
         sigma: (K,) m, mean error of the principal standard deviations.
+        visible: (K,) absolute error of the visible fraction, NaN where truth or answer do not say.
     """
 
     rows: np.ndarray
     centroid: np.ndarray
     covariance: np.ndarray
     sigma: np.ndarray
+    visible: np.ndarray
 
 
 def matched_errors(
-    match: np.ndarray, iou: np.ndarray, true: tuple[np.ndarray, np.ndarray], found: tuple[np.ndarray, np.ndarray]
+    match: np.ndarray,
+    iou: np.ndarray,
+    true: tuple[np.ndarray, np.ndarray, np.ndarray],
+    found: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> Matched:
     """Errors of the matched instances.
 
     Args:
         match, iou: (N,) of ``one_to_one``.
-        true, found: centroids (N or M, 3) m and covariances (N or M, 3, 3) m². Rows of the truth that are not finite
-            (unknown) are left out.
+        true, found: centroids (N or M, 3) m, covariances (N or M, 3, 3) m² and visible fractions (N or M,). Rows whose true
+            centroid or covariance is not finite (unknown) are left out.
     """
     known = np.isfinite(true[0]).all(-1) & np.isfinite(true[1]).all((-2, -1))
     rows = np.flatnonzero((iou >= MATCH_IOU) & known)
     distance = np.linalg.norm(found[0][match[rows]] - true[0][rows], axis=-1)
     relative, sigma = covariance_errors(found[1][match[rows]].astype(np.float64), true[1][rows].astype(np.float64))
-    return Matched(rows, distance, relative, sigma)
+    visible = np.abs(found[2][match[rows]] - true[2][rows])
+    return Matched(rows, distance, relative, sigma, visible)
 
 
 def order_score(

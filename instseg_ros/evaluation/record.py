@@ -80,8 +80,9 @@ def make_record(truth: Truth, instances: Instances, seconds: float | None, key: 
         iou=value,
         best=best,
         matched=matched_errors(
-            match, value, (truth.centroid, truth.covariance), (instances.centroid, instances.covariance)
-        ),
+            match, value, (truth.centroid, truth.covariance, np.asarray(truth.visible_fraction)),
+            (instances.centroid, instances.covariance, instances.visible_fraction),
+        ),  # fmt: skip
         order=order,
         found=int((~on_ignored).sum()),
         seconds=float("nan") if seconds is None else float(seconds),

@@ -41,6 +41,7 @@ class Summary:
         self.centroid_mm = 1e3 * _flat([r.matched.centroid for r in self.records])
         self.covariance = _flat([r.matched.covariance for r in self.records])
         self.sigma_mm = 1e3 * _flat([r.matched.sigma for r in self.records])
+        self.visible = _flat([r.matched.visible for r in self.records])
         self.order = np.array([r.order for r in self.records]).reshape(-1, 2)
         self.count = np.array([(r.counted.sum(), r.found) for r in self.records]).reshape(-1, 2)
         self.one_part = np.array([len(set(r.part)) <= 1 for r in self.records], bool)
@@ -81,6 +82,8 @@ class Summary:
             scores[f"{name}_median"] = float(np.median(drawn)) if drawn.size else float("nan")
             scores[f"{name}_mean"] = float(drawn.mean()) if drawn.size else float("nan")
             scores[f"{name}_p90"] = float(np.percentile(drawn, 90)) if drawn.size else float("nan")
+        known = np.isfinite(self.visible)
+        scores["visible_error_mean"] = _mean(self.visible[known], times[known])
         return scores
 
     def size_scores(self) -> dict[str, float]:
@@ -146,7 +149,7 @@ def _only(record: Record, part: str) -> Record:
         counted=keep,
         visible=replace(record.visible, counted=keep),
         amodal=amodal,
-        matched=type(record.matched)(*(getattr(record.matched, f)[matched] for f in ("rows", "centroid", "covariance", "sigma"))),
+        matched=type(record.matched)(*(values[matched] for values in vars(record.matched).values())),
     )
 
 

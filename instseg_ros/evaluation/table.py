@@ -16,13 +16,15 @@ COLUMNS = (
     ("mIoU", "mIoU", ".3f"),
     ("mIoU_best", "best", ".3f"),
     ("amodal_AP", "amodal", ".3f"),
+    ("amodal_AP50", "am. 50", ".3f"),
+    ("visible_error_mean", "vis. err", ".3f"),
     ("order_accuracy", "order", ".3f"),
     ("count_accuracy", "count", ".3f"),
     ("centroid_mm_median", "mm", ".2f"),
 )
 """(key of a result, heading, format); seconds and sizes follow."""
 
-HIGHER_IS_BETTER = {key: key != "centroid_mm_median" for key, _, _ in COLUMNS}
+HIGHER_IS_BETTER = {key: key not in ("centroid_mm_median", "visible_error_mean") for key, _, _ in COLUMNS}
 
 
 def used_columns(rows: Iterable[dict]) -> list[tuple[str, str, str]]:
