@@ -141,8 +141,8 @@ def test_mean_shift_measures_by_the_norm_asked_for():
 def test_compact_stacks_hold_the_same_instances_once_and_without_holes(stack):
     result = compact(stack)
     for column, old in zip(result.reshape(3, -1).T, stack.reshape(3, -1).T):
-        expected = list(dict.fromkeys(k for k in old if k))
-        assert column.tolist() == expected + [0] * (3 - len(expected))
+        behind = [k for k in dict.fromkeys(old[1:]) if k and k != old[0]]
+        assert column.tolist() == [old[0], *behind] + [0] * (2 - len(behind)), "nothing comes out from behind a wall"
 
 
 @given(stacks)
@@ -164,6 +164,14 @@ def test_order_of_drawn_shapes_is_read_from_their_stack(count):
             if (record.masks[a] & record.masks[b]).any():
                 assert (rank[a] < rank[b]) == (record.depth_order[a] < record.depth_order[b])
     assert np.array_equal(amodal_pixels(record.layers, n), record.masks.sum((1, 2)))
+
+
+def test_what_the_stack_leaves_open_is_ordered_by_other_means():
+    stack = np.array([[[1, 2, 3, 4, 4]], [[0, 0, 4, 0, 3]]], np.uint16)  # 3 and 4 contradict each other, 1 and 2 touch nothing
+    assert stack_order(stack, 4).tolist() == [0, 1, 2, 3]
+    assert stack_order(stack, 4, prior=np.array([3, 1, 2, 0])).tolist() == [3, 1, 2, 0]
+    stack[1, 0, 4] = 0  # now 3 lies on 4
+    assert stack_order(stack, 4, prior=np.array([3, 1, 2, 0])).tolist() == [3, 0, 1, 2]
 
 
 @given(arrays(np.uint16, (5, 6), elements=st.integers(0, 3)))
@@ -209,6 +217,16 @@ def test_perfect_predictions_give_the_true_instances():
         visible = (cells[0] == i).sum() / (cells == i).sum()
         assert found.visible_fraction[label - 1] == pytest.approx(visible, abs=0.05)
     assert found.score.min() > 0.99
+
+
+def test_position_grows_by_pixels_where_a_length_is_given():
+    torch.manual_seed(0)
+    network = LayeredEmbeddings(dataclasses.replace(TINY, position=8.0, position_side=64)).eval()
+    for head in network.heads:
+        torch.nn.init.zeros_(head[-1].weight)
+    for size in (32, 96):
+        embedding = network({"rgb": torch.zeros(1, 3, size, 2 * size)}).embedding[0]
+        assert torch.allclose(embedding[:, 0].diff(dim=2), torch.tensor(8.0 / 16))
 
 
 def test_centroids_of_amodal_masks_lie_on_the_sheet():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,14 @@ from instseg_ros.bop import BopDataset  # noqa: E402
 from instseg_ros.cli import main  # noqa: E402
 from instseg_ros.methods import load_segmenter  # noqa: E402
 from instseg_ros.methods.layered.network import Prediction  # noqa: E402
+from instseg_ros.methods.layered.stack import without_hidden  # noqa: E402
 from instseg_ros.synthesis.shapes import SHAPES, ShapesRecipe  # noqa: E402
+from instseg_ros.training.augment import Sample  # noqa: E402
 from instseg_ros.training.config import read_training_config  # noqa: E402
+from instseg_ros.training.data import CropConfig, PackedViews, augmented  # noqa: E402
 from instseg_ros.training.fit_layered import RunConfig  # noqa: E402
 from instseg_ros.training.layered import LossConfig, embedding_losses, layered_losses, semantic_loss  # noqa: E402
-from instseg_ros.training.layered_data import DataConfig, LayeredShapes, LayeredViews, collate, layer_targets  # noqa: E402
+from instseg_ros.training.layered_data import DataConfig, LayeredCrops, LayeredShapes, LayeredViews, collate, layer_targets  # noqa: E402
 
 TINY = {
     "network": {
@@ -40,6 +44,16 @@ def config_file(folder: Path, change: dict | None = None) -> str:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def bins(tmp_path_factory) -> Path:
+    """Two piles of bolts."""
+    pytest.importorskip("mujoco")
+    folder = tmp_path_factory.mktemp("bins")
+    assert main(["synth", "bins", "--part", "bolt", "--scenes", "2", "--instances", "6", "--camera", "insta10", "--noise", "none",
+                 "--split", "train", "--out", str(folder)]) == 0  # fmt: skip
+    return folder
 
 
 # --- losses
@@ -171,7 +185,60 @@ def test_a_dataset_of_shapes_gives_the_samples_that_are_drawn(tmp_path):
     assert torch.equal(batch["labels"][1] - count * (batch["labels"][1] > 0), drawn[1]["labels"])
 
 
+def test_crops_keep_every_layer_where_it_belongs():
+    """Each layer is a function of the pixel's own depth, before and after."""
+    rng = np.random.default_rng(0)
+    depth = rng.integers(1, 200, (90, 120)).astype(np.float32)
+    labels = depth.astype(np.uint16)
+    whole = Sample(depth, np.eye(3), None, labels, np.zeros((0, 3)), np.zeros((0, 3, 3)), np.stack([labels + 1, 2 * labels], -1))
+    for _ in range(8):
+        config = CropConfig(crop=96, noise=False, patches=0, flips=True)
+        sample, _ = augmented(whole, config, rng)
+        inside = np.isfinite(sample.depth)
+        assert sample.depth.shape == (96, 96) and sample.hidden.shape == (96, 96, 2) and inside.any()
+        known = sample.depth[inside]
+        for layer, expected in ((sample.labels, known), (sample.hidden[..., 0], known + 1), (sample.hidden[..., 1], 2 * known)):
+            assert np.array_equal(layer[inside], expected) and not layer[~inside].any()
+
+
+def test_crops_of_bins_hold_the_amodal_truth(bins, tmp_path):
+    dataset = BopDataset(bins, "train")
+    views = PackedViews(dataset, tmp_path / "cache", layers=3)
+    truth = dataset.truth(1, layers=True)
+    sample = views.sample(1, color=False, min_visible=0.0)
+    stack = np.concatenate([sample.labels[None], np.moveaxis(sample.hidden, -1, 0)])
+    assert stack.any((1, 2))[:2].all() and np.array_equal(stack, without_hidden(truth.layers)[:3])
+    plain = CropConfig(crop=256, noise=False, turns=False, patches=0, jitter=0.0)  # larger than the image: the whole of it
+    crops = LayeredCrops(views, ("xyz", "depth"), ("part",), plain, seed=0)
+    labels, kind = layer_targets(np.pad(truth.layers, [(0, 0), (0, 32), (0, 32)]), np.ones(len(truth)), 3)
+    assert torch.equal(crops[1]["labels"], torch.from_numpy(labels)) and crops[1]["kind"].tolist() == kind.tolist()
+
+    noisy = LayeredCrops(views, ("xyz", "depth"), ("part",), CropConfig(crop=128), seed=0)
+    first = noisy[0]
+    assert torch.equal(first["images"]["depth"], noisy[0]["images"]["depth"]) and first["labels"].shape == (3, 32, 32)
+    noisy.epoch.fill_(1)
+    assert not torch.equal(first["images"]["depth"], noisy[0]["images"]["depth"])
+
+
 # --- runs
+
+
+def test_bins_train_in_crops_and_the_model_gives_layers_and_order(bins, tmp_path):
+    change = {
+        "network": {"classes": ["part"], "inputs": ["xyz", "depth"], "position": 4.0, "position_side": 96}, "crops": {"crop": 96},
+        "thresholds": {"bandwidth": 3.0},
+    }  # fmt: skip
+    out = tmp_path / "model"
+    command = ["train", "layered", "--data", str(bins), "--out", str(out), "--config", config_file(tmp_path, change)]
+    assert main([*command, "--steps", "2"]) == 0
+    assert yaml.safe_load((out / "run" / "config.yaml").read_text())["crops"]["crop"] == 96 and not list((out / "run").glob("cache*"))
+    frame = BopDataset(bins, "train").frame(0)
+    found = load_segmenter(out, "cpu").segment(frame)
+    assert found.layers.shape == (3, *frame.shape)
+    figures = tmp_path / "figures.json"
+    assert main(["evaluate", "--model", str(out), "--data", str(bins), "--json", str(figures), "--no-intervals"]) == 0
+    result = json.loads(figures.read_text())
+    assert {"amodal_AP", "amodal_AP50", "order_accuracy", "visible_error_mean"} <= set(result) and result["amodal_AP"] is not None
 
 
 def test_two_steps_a_resume_and_the_model_runs(tmp_path, capsys):
@@ -210,6 +277,8 @@ def test_a_dataset_trains_too(tmp_path):
         ({"data": {"lessons": [[1], []]}}, "got none"),
         ({"loss": {"variance": "much"}}, "much"),
         ({"optimiser": {}}, "optimiser"),
+        ({"crops": {"crop": 100}}, "crop must be a positive multiple of 32, got 100"),
+        ({"crops": {"center_fraction": 0.1}}, "center_fraction"),
         ({"thresholds": {"min_cels": 1}}, "min_cels"),
     ],
 )
@@ -253,7 +322,8 @@ def test_a_dataset_that_does_not_fit_is_named(height, change, message, tmp_path,
     assert message in capsys.readouterr().err and not out.exists()
 
 
-@pytest.mark.parametrize("name", ["layered_shapes", "layered_paper"])
+@pytest.mark.parametrize("name", ["layered_shapes", "layered_paper", "layered_bin"])
 def test_shipped_configurations_are_valid(name):
     run = RunConfig.read(read_training_config(name))
+    assert (run.crops is not None) == (name == "layered_bin")
     assert run.network.layers == (2 if name == "layered_paper" else 4)

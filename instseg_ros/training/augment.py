@@ -15,7 +15,10 @@ MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One labelled view on its way into a batch; shapes and units as in Frame and bop.Truth."""
+    """One labelled view on its way into a batch; shapes and units as in Frame and bop.Truth.
+
+    ``hidden`` is (H, W, D) uint16, the amodal layers behind ``labels`` from front to back, None where nobody asked for them.
+    """
 
     depth: np.ndarray
     K: np.ndarray
@@ -23,6 +26,7 @@ class Sample:
     labels: np.ndarray
     centroid: np.ndarray
     covariance: np.ndarray
+    hidden: np.ndarray | None = None
 
 
 def crop(sample: Sample, size: int, rng: np.random.Generator, *, anywhere: float = 0.0) -> Sample:
@@ -55,6 +59,7 @@ def crop(sample: Sample, size: int, rng: np.random.Generator, *, anywhere: float
         depth=cut(sample.depth, np.nan),
         color=cut(sample.color, 0),
         labels=cut(sample.labels, 0),
+        hidden=cut(sample.hidden, 0),
         K=crop_intrinsics(sample.K, left, top),
     )
 
@@ -81,6 +86,7 @@ def _moved(sample: Sample, image_motion: Callable[[np.ndarray], np.ndarray], K: 
         labels=image_motion(sample.labels),
         centroid=sample.centroid @ motion.T,
         covariance=motion @ sample.covariance @ motion.T,
+        hidden=None if sample.hidden is None else image_motion(sample.hidden),
     )
 
 

@@ -1,10 +1,10 @@
-"""BOP dataset → batches of crops for ClusterNet."""
+"""BOP dataset → augmented crops, and batches of them for ClusterNet."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..bop import BopDataset
+from ..bop import BopDataset, Truth
 from ..errors import InputError
 from ..methods.clusternet.inputs import network_inputs
+from ..methods.layered.stack import without_hidden
 from ..synthesis.sensor import SensorParams, add_noise
 from .augment import Sample, crop, drop_patches, mirror, turn
 from .targets import center_candidates, feature_table, radius_table
@@ -23,8 +24,8 @@ UNIT = 1e-4  # metres per step of the packed 16-bit depth: range 6.5 m
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """How views become training samples.
+class CropConfig:
+    """How views become crops.
 
     Attributes:
         crop: window side in pixels, a multiple of 32. anywhere: share of windows that may lie anywhere, not around parts.
@@ -33,8 +34,6 @@ class DataConfig:
         turns: roll the camera by random quarter turns.
         flips: mirror half of the samples; refused where a part is chiral.
         jitter: metres, uniform shift of the xyz channels.
-        center_fraction: share of a part's pixels annotated as centroid candidates, the paper's 10–30 %.
-        min_visible: parts with a smaller visible fraction are neither seeds nor neighbours in Eq. 2.
     """
 
     crop: int = 256
@@ -45,23 +44,47 @@ class DataConfig:
     turns: bool = True
     flips: bool = False
     jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.crop % 32 or self.crop <= 0:
+            raise InputError(f"crop must be a positive multiple of 32, got {self.crop}")
+        if not 0 <= self.anywhere <= 1:
+            raise InputError(f"anywhere must lie in [0, 1], got {self.anywhere}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(CropConfig):
+    """How views become training samples of ClusterNet.
+
+    Attributes:
+        center_fraction: share of a part's pixels annotated as centroid candidates, the paper's 10–30 %.
+        min_visible: parts with a smaller visible fraction are neither seeds nor neighbours in Eq. 2.
+    """
+
     center_fraction: float = 0.2
     min_visible: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.crop % 32 or self.crop <= 0:
-            raise InputError(f"data.crop must be a positive multiple of 32, got {self.crop}")
-        if not 0 <= self.anywhere <= 1:
-            raise InputError(f"data.anywhere must lie in [0, 1], got {self.anywhere}")
+        super().__post_init__()
         if not 0 < self.center_fraction <= 1:
             raise InputError(f"data.center_fraction must lie in (0, 1], got {self.center_fraction}")
 
 
 class PackedViews:
-    """Depth and labels of a dataset, unpacked once into one memory-mapped file: PNG decoding would cost more than a step."""
+    """Depth and labels of a dataset, unpacked once into one memory-mapped file: PNG decoding would cost more than a step.
 
-    def __init__(self, dataset: BopDataset, folder: Path, progress: Callable[[Iterable[int]], Iterable[int]] = lambda x: x) -> None:
-        self.dataset = dataset
+    Args:
+        layers: of the amodal stack; 1 = the labels alone. Wholly hidden parts are left out of deeper stacks.
+
+    Attributes:
+        part: names of the instances of each view.
+    """
+
+    def __init__(
+        self, dataset: BopDataset, folder: Path, progress: Callable[[Iterable[int]], Iterable[int]] = lambda x: x, *, layers: int = 1
+    ) -> None:
+        self.dataset, self.layers = dataset, layers
+        self.part: list[list[str]] = []
         self._offset, self._shape, self._K, self._truth = [], [], [], []
         shutil.rmtree(folder, ignore_errors=True)
         position = 0
@@ -69,14 +92,15 @@ class PackedViews:
             folder.mkdir(parents=True)
             with (folder / "views.u16").open("wb") as file:
                 for i in progress(range(len(dataset))):
-                    frame, truth = dataset.frame(i, color=False), dataset.truth(i)
+                    frame, truth = dataset.frame(i, color=False), dataset.truth(i, layers=layers > 1)
                     depth = np.nan_to_num(frame.depth / UNIT).clip(0, 65535).round().astype(np.uint16)
-                    file.write(depth.tobytes() + truth.labels.astype(np.uint16).tobytes())
+                    file.write(depth.tobytes() + self._stack(truth).tobytes())
                     self._offset.append(position)
                     self._shape.append(depth.shape)
                     self._K.append(frame.K)
                     self._truth.append((truth.centroid, truth.covariance, np.asarray(truth.visible_fraction)))
-                    position += 2 * depth.size
+                    self.part.append(truth.part)
+                    position += (1 + layers) * depth.size
         except OSError as error:
             raise InputError(f"cannot write {folder}: {error.strerror}; unpacked so far: {position >> 19} MB") from error
         finally:
@@ -93,19 +117,27 @@ class PackedViews:
         start, size = self._offset[i], height * width
         depth = self._data[start : start + size].reshape(height, width).astype(np.float32) * np.float32(UNIT)
         depth[depth == 0] = np.nan
-        labels = self._data[start + size : start + 2 * size].reshape(height, width)
+        stack = self._data[start + size : start + (1 + self.layers) * size].reshape(self.layers, height, width)
         centroid, covariance, visible = self._truth[i]
-        keep = visible >= min_visible
+        keep = ~(visible < min_visible)  # unknown ones stay
         relabel = np.zeros(len(keep) + 1, np.uint16)
         relabel[1:][keep] = np.arange(1, keep.sum() + 1)
         return Sample(
             depth=depth,
             K=self._K[i],
             color=self.dataset.frame(i).color if color else None,
-            labels=relabel[labels],
+            labels=relabel[stack[0]],
             centroid=centroid[keep],
             covariance=covariance[keep],
+            hidden=relabel[np.moveaxis(stack[1:], 0, -1)] if self.layers > 1 else None,
         )
+
+    def _stack(self, truth: Truth) -> np.ndarray:
+        """(layers, H, W) uint16."""
+        if self.layers == 1:
+            return truth.labels.astype(np.uint16)[None]
+        stack = without_hidden(truth.layers)[: self.layers].astype(np.uint16)
+        return np.pad(stack, [(0, self.layers - len(stack)), (0, 0), (0, 0)])
 
 
 def remove_empty(folder: Path) -> None:
@@ -116,6 +148,23 @@ def remove_empty(folder: Path) -> None:
             parent.rmdir()
         except OSError:
             return
+
+
+def augmented(whole: Sample, config: CropConfig, rng: np.random.Generator) -> tuple[Sample, np.ndarray]:
+    """A random crop of a view with the noise of a sensor, rolled, mirrored and with patches erased; shift (3,) m of its xyz channels."""
+    c = config
+    sample = crop(whole, c.crop, rng, anywhere=c.anywhere)
+    if c.noise:
+        noisy = add_noise(np.ascontiguousarray(sample.depth), sample.K, rng, SensorParams().jittered(rng))
+        sample = replace(sample, depth=noisy)
+    # After the noise: the shadow of a stereo camera always falls on one side of its image.
+    if c.turns:
+        sample = turn(sample, int(rng.integers(4)))
+    if c.flips and rng.random() < 0.5:
+        sample = mirror(sample)
+    if c.patches:
+        sample = drop_patches(sample, rng, count=c.patches, largest=c.patch_size)
+    return sample, rng.uniform(-c.jitter, c.jitter, 3) * [1, 1, 0.3]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,18 +191,7 @@ class ClusterNetCrops(Dataset):
         whole = self.views.sample(i, color="rgb" in self.inputs, min_visible=c.min_visible)
         features = feature_table(whole.centroid, whole.covariance, moments=self.moments)
         radius = radius_table(features, whole.covariance)  # Eq. 2 looks at the whole view, not at the crop
-        sample = crop(whole, c.crop, rng, anywhere=c.anywhere)
-        if c.noise:
-            noisy = add_noise(np.ascontiguousarray(sample.depth), sample.K, rng, SensorParams().jittered(rng))
-            sample = Sample(noisy, sample.K, sample.color, sample.labels, sample.centroid, sample.covariance)
-        # After the noise: the shadow of a stereo camera always falls on one side of its image.
-        if c.turns:
-            sample = turn(sample, int(rng.integers(4)))
-        if c.flips and rng.random() < 0.5:
-            sample = mirror(sample)
-        if c.patches:
-            sample = drop_patches(sample, rng, count=c.patches, largest=c.patch_size)
-        shift = rng.uniform(-c.jitter, c.jitter, 3) * [1, 1, 0.3]
+        sample, shift = augmented(whole, c, rng)
         images, points = network_inputs(
             np.ascontiguousarray(sample.depth), sample.K, sample.color, self.inputs, shift=shift
         )

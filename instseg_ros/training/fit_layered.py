@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from ..bop import BopDataset
 from ..errors import InputError
@@ -17,21 +21,23 @@ from ..methods.layered.segmenter import PAD, Thresholds
 from ..methods.model_directory import write_model
 from ..resources import find_model
 from .config import SupervisedTrainerConfig, build, plain
+from .data import CropConfig, PackedViews
 from .layered import LayeredModule, LossConfig
-from .layered_data import DataConfig, LayeredShapes, LayeredViews, collate
+from .layered_data import DataConfig, LayeredCrops, LayeredShapes, LayeredViews, collate
 from .optimizer import OptimizerConfig
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
 
-SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
+SECTIONS = ("network", "loss", "data", "crops", "optimizer", "trainer", "thresholds")
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The sections of a configuration, checked."""
+    """The sections of a configuration, checked. ``data`` is for shapes; ``crops`` for a dataset, whose views are taken whole without it."""
 
     network: LayeredConfig
     loss: LossConfig
     data: DataConfig
+    crops: CropConfig | None
     optimizer: OptimizerConfig
     trainer: SupervisedTrainerConfig
     thresholds: Thresholds
@@ -45,7 +51,8 @@ class RunConfig:
             "trainer": SupervisedTrainerConfig,
         }  # fmt: skip
         built = {name: build(kind, name, config.get(name, {})) for name, kind in kinds.items()}
-        return cls(**built, thresholds=Thresholds.from_dict(config.get("thresholds", {})))
+        crops = build(CropConfig, "crops", config["crops"]) if "crops" in config else None
+        return cls(**built, crops=crops, thresholds=Thresholds.from_dict(config.get("thresholds", {})))
 
 
 def fit_layered(data: Path | None, out: Path, config: dict[str, Any], *, seed: int, resume: bool, limit_steps: int | None = None) -> dict[str, Any]:
@@ -65,29 +72,32 @@ def fit_layered(data: Path | None, out: Path, config: dict[str, Any], *, seed: i
     """
     run = RunConfig.read(config)
     checkpoint = check_run(out, resume=resume)
-    samples = _samples(data, run, seed)
+    cache = out / "run" / f"cache{os.environ.get('LOCAL_RANK', '0')}"
+    samples = _samples(data, run, seed, cache)
 
     pl.seed_everything(seed, workers=True, verbose=False)
     module = LayeredModule(run.network, run.loss, run.optimizer)
     if run.trainer.init and not resume:
         print(start_from(find_model(run.trainer.init), module.network, method="layered"))
-    keep_config(out, {name: getattr(run, name) for name in SECTIONS}, seed)
+    keep_config(out, {name: getattr(run, name) for name in SECTIONS if getattr(run, name) is not None}, seed)
     t = run.trainer
     loader = DataLoader(
         samples, t.batch_size, shuffle=data is not None, collate_fn=collate, num_workers=t.workers, drop_last=len(samples) >= t.batch_size,
         persistent_workers=t.workers > 0, pin_memory=torch.cuda.is_available(), generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    callbacks = [CountEpochs(samples)] if isinstance(samples, LayeredShapes) else []
+    callbacks = [] if isinstance(samples, LayeredViews) else [CountEpochs(samples)]
     trainer = fit(module, loader, out, t, clip=run.optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps, callbacks=callbacks)
     metrics = {name: round(float(value), 4) for name, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero:
+        for folder in (out / "run").glob("cache*"):
+            shutil.rmtree(folder, ignore_errors=True)
         facts = {"data": data.resolve().name if data else "shapes", "images": len(samples) * (t.epochs if data is None else 1),
                  "parts": list(run.network.classes), "epochs": t.epochs, "batch_size": t.batch_size, "seed": seed}  # fmt: skip
         write_layered(out, module.network, run.thresholds, facts=facts, metrics=metrics)
     return metrics
 
 
-def _samples(data: Path | None, run: RunConfig, seed: int) -> LayeredShapes | LayeredViews:
+def _samples(data: Path | None, run: RunConfig, seed: int, cache: Path) -> LayeredShapes | LayeredCrops | LayeredViews:
     network = run.network
     if data is None:
         if network.classes != run.data.classes:
@@ -97,9 +107,16 @@ def _samples(data: Path | None, run: RunConfig, seed: int) -> LayeredShapes | La
     unknown = sorted(set(dataset.part_names.values()) - set(network.classes))
     if len(network.classes) > 1 and unknown:
         raise InputError(f"config network.classes lacks {unknown[0]!r} of {data}: name every part, or one class for all")
+    if run.crops is not None:
+        if run.crops.flips and any(dataset.chiral.values()):
+            raise InputError("config crops.flips: a part of this dataset is chiral, its mirror image is another part: set flips to false")
+        views = PackedViews(
+            dataset, cache, lambda x: tqdm(x, "unpacking", disable=not sys.stderr.isatty()), layers=network.layers
+        )
+        return LayeredCrops(views, network.inputs, network.classes, run.crops, seed)
     height, width = dataset.frame(0, color=False).shape
     if height % PAD or width % PAD:
-        raise InputError(f"{data} has images of {width} × {height} pixels, training takes multiples of {PAD}: crop or resize them")
+        raise InputError(f"{data} has images of {width} × {height} pixels, training takes multiples of {PAD}: add a section crops")
     return LayeredViews(dataset, network.inputs, network.classes, network.layers)
 
 

@@ -1,4 +1,4 @@
-"""Amodal stacks → batches for Layered Embeddings: shapes drawn as they are needed, or a dataset in BOP format."""
+"""Amodal stacks → batches for Layered Embeddings: shapes drawn as they are needed, or a dataset in BOP format, whole or in crops."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..methods.clusternet.inputs import network_inputs
 from ..methods.layered.network import STRIDE
 from ..methods.layered.stack import without_hidden
 from ..synthesis.shapes import SHAPES, ShapesRecipe
+from .data import CropConfig, PackedViews, augmented
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +121,48 @@ class LayeredViews(Dataset):
 
     def __getitem__(self, i: int) -> dict[str, object]:
         frame, truth = self.dataset.frame(i, color="rgb" in self.inputs), self.dataset.truth(i, layers=True)
-        kind = np.array([self.classes.index(name) + 1 if len(self.classes) > 1 else 1 for name in truth.part], np.int64)
+        kind = _kinds(truth.part, self.classes)
         return _sample(frame.depth, frame.K, frame.color, self.inputs, truth.layers, kind, self.layers)
 
 
+@dataclass(frozen=True, eq=False)
+class LayeredCrops(Dataset):
+    """Augmented crops; the same (seed, epoch, index) gives the same crop. Items as of :class:`LayeredShapes`.
+
+    Attributes:
+        views: packed with as many layers as the network has.
+        classes: as of :class:`LayeredViews`.
+    """
+
+    views: PackedViews
+    inputs: tuple[str, ...]
+    classes: tuple[str, ...]
+    config: CropConfig
+    seed: int
+    epoch: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64).share_memory_())
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, i: int) -> dict[str, object]:
+        rng = np.random.default_rng([self.seed, int(self.epoch), i])
+        whole = self.views.sample(i, color="rgb" in self.inputs, min_visible=0.0)
+        sample, shift = augmented(whole, self.config, rng)
+        stack = np.concatenate([sample.labels[None], *([] if sample.hidden is None else [np.moveaxis(sample.hidden, -1, 0)])])
+        kind = _kinds(self.views.part[i], self.classes)
+        depth = np.ascontiguousarray(sample.depth)
+        return _sample(depth, sample.K, sample.color, self.inputs, stack, kind, self.views.layers, shift=shift)
+
+
+def _kinds(parts: list[str], classes: tuple[str, ...]) -> np.ndarray:
+    return np.array([classes.index(name) + 1 if len(classes) > 1 else 1 for name in parts], np.int64)
+
+
 def _sample(
-    depth: np.ndarray, K: np.ndarray, color: np.ndarray | None, inputs: tuple[str, ...], stack: np.ndarray, kind: np.ndarray, layers: int
-) -> dict[str, object]:
-    images, _ = network_inputs(depth, K, color, inputs)
+    depth: np.ndarray, K: np.ndarray, color: np.ndarray | None, inputs: tuple[str, ...], stack: np.ndarray, kind: np.ndarray, layers: int,
+    *, shift: np.ndarray | None = None,
+) -> dict[str, object]:  # fmt: skip
+    images, _ = network_inputs(depth, K, color, inputs, shift=shift)
     labels, kind = layer_targets(stack, kind, layers)
     return {
         "images": {name: torch.from_numpy(image).permute(2, 0, 1) for name, image in images.items()},

@@ -34,6 +34,8 @@ class LayeredConfig:
         joint_heads: one trunk of hidden convolutions for all outputs, in place of one for each (not in the paper; L times cheaper).
         position: units of embedding an image side; the cell's own position is added to the first two channels, so that an embedding
             may be an offset to where its instance is (Neven et al. 2019; not in the paper). 0 = off.
+        position_side: pixels that ``position`` is the units of; 0 = the longer side of the image, whatever that is. Networks that
+            learn from crops and see whole images need one length for both.
     """
 
     inputs: tuple[str, ...] = ("rgb",)
@@ -51,6 +53,7 @@ class LayeredConfig:
     head: tuple[int, ...] = (256, 256, 128)
     joint_heads: bool = False
     position: float = 0.0
+    position_side: int = 0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -63,7 +66,7 @@ class LayeredConfig:
             raise InputError(f"backbone must be xception or small, got {self.backbone!r}")
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise InputError(f"classes must be one or more names, each once, got {list(self.classes)}")
-        for name, low in (("layers", 1), ("embedding", 1), ("position", 0)):
+        for name, low in (("layers", 1), ("embedding", 1), ("position", 0), ("position_side", 0)):
             if getattr(self, name) < low:
                 raise InputError(f"{name} must be at least {low}, got {getattr(self, name)}")
         if self.position and self.embedding < 2:
@@ -125,7 +128,7 @@ class LayeredEmbeddings(nn.Module):
     def _position(self, like: Tensor) -> Tensor:
         """(C, h, w): where each cell is, in units of embedding; one unit is the same length along rows and columns."""
         h, w = like.shape[-2:]
-        unit = self.config.position / max(h, w)
+        unit = self.config.position / (self.config.position_side / STRIDE or max(h, w))
         position = torch.zeros(like.shape[2], h, w, device=like.device)
         position[0] = (torch.arange(w, device=like.device) - (w - 1) / 2) * unit
         position[1] = ((torch.arange(h, device=like.device) - (h - 1) / 2) * unit)[:, None]
