@@ -29,6 +29,7 @@ EXAMPLE = """instseg evaluate --model models/clusternet-bin --baseline kmeans --
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--model", metavar="DIR", help="model directory, or the name of a shipped model")
+    parser.add_argument("--amodal-model", metavar="DIR", help="layered model that gives layers to the answers of --model")
     parser.add_argument(
         "--baseline", metavar="NAME", action="append", default=[],
         help="a classical method (repeatable): components, kmeans, spectral, grabcut, graphcut, ncut, felzenszwalb, or all",
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> dict:
     """Evaluate; the result is that of the first method, the others stand under ``baselines``."""
     if not args.model and not args.baseline:
         raise InputError("nothing to evaluate: give --model DIR, --baseline NAME, or both")
+    if args.amodal_model and (not args.model or args.shapes):
+        raise InputError("--amodal-model gives layers to the answers of --model on --data or --benchmark: give both, and no --shapes")
     if not args.data and not args.benchmark and not args.shapes:
         raise InputError("no images to evaluate on: give --data DIR, --benchmark insta10-sim-small or --shapes 6,12")
     if args.benchmark and args.split:
@@ -127,15 +130,18 @@ def _methods(args: argparse.Namespace, count: str | int) -> list[Method]:
     """What to evaluate, the model first."""
     from .. import __version__
     from ..evaluation.run import baseline_answer
+    from ..methods.amodal import load_with_layers
     from ..methods.classical.segmenter import ALGORITHMS, USES_COUNT, ClassicalSegmenter
     from ..methods.model_directory import read_config
-    from ..methods.segmenter import load_segmenter
     from ..resources import find_model
 
     methods: list[Method] = []
     if args.model:
         folder = find_model(args.model)
-        segmenter, settings = load_segmenter(folder, args.device), {"model": read_config(folder), "version": __version__}
+        amodal = find_model(args.amodal_model) if args.amodal_model else None
+        segmenter, settings = load_with_layers(folder, amodal, args.device), {"model": read_config(folder), "version": __version__}
+        if amodal is not None:
+            settings["amodal_model"] = read_config(amodal)
         methods.append(Method(Path(args.model).name, lambda frame, truth: segmenter.segment(frame), segmenter.needs_color, {}, settings))
     names = [n for word in args.baseline for n in (list(ALGORITHMS) if word == "all" else word.split(","))]
     for name in dict.fromkeys(names):

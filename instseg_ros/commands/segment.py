@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="depth PNG or NPY, or an image of a BOP scene (its camera is found)")
     parser.add_argument("--model", metavar="DIR", required=True, help="model directory, or the name of a shipped model")
+    parser.add_argument("--amodal-model", metavar="DIR", help="layered model (directory or name) that says what is hidden of the parts that --model finds")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the results")
     parser.add_argument("--intrinsics", metavar="FX,FY,CX,CY", help="camera of depth files, pixels")
     parser.add_argument("--depth-scale", type=float, metavar="S", help="metres a unit (default: 0.001 for integers, 1 for floats)")
@@ -47,15 +48,16 @@ def run(args: argparse.Namespace) -> dict:
     import time
 
     from ..depth_files import output_names, parse_intrinsics, read_frame
-    from ..methods.segmenter import load_segmenter
+    from ..methods.amodal import load_with_layers
     from ..resources import find_model
 
     if args.color and len(args.color) != len(args.files):
         raise InputError(f"--color is given {len(args.color)} times for {len(args.files)} files: give one for each file, or none")
     K = parse_intrinsics(args.intrinsics) if args.intrinsics else None
     names = output_names(args.files)
-    segmenter = load_segmenter(find_model(args.model), args.device)
-    if args.explain and not hasattr(segmenter, "explain"):
+    segmenter = load_with_layers(find_model(args.model), find_model(args.amodal_model) if args.amodal_model else None, args.device)
+    explaining = segmenter.visible if args.amodal_model else segmenter
+    if args.explain and not hasattr(explaining, "explain"):
         raise InputError(f"--explain: {args.model} ({segmenter.description}) renders no instances, an insegan model does: leave --explain out")
     images = []
     for file, name, color in zip(args.files, names, args.color or [None] * len(names)):
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> dict:
         images.append({"file": str(file), "name": name, "seconds": seconds, **describe(instances)})
         save(Path(args.out), name, frame, instances, images[-1])
         if args.explain:
-            for title, picture in segmenter.explain(frame).items():
+            for title, picture in explaining.explain(frame).items():
                 write_png(Path(args.out) / f"{name}_{title}.png", gray(picture))
         print(f"{file}: {len(instances)} parts in {seconds:.3f} s → {Path(args.out) / name}_overlay.png")
     return {"model": Path(args.model).name, "out": args.out, "images": images}

@@ -18,6 +18,7 @@ REGISTRY = {
     "clusternet": "instseg_ros.methods.clusternet.segmenter:ClusterNetSegmenter",
     "insegan": "instseg_ros.methods.insegan.segmenter:InSeGANSegmenter",
     "layered": "instseg_ros.methods.layered.segmenter:LayeredSegmenter",
+    "mask2former": "instseg_ros.methods.mask2former.segmenter:Mask2FormerSegmenter",
 }
 """``method`` of ``model.yaml`` → ``module:class``; imported only when asked for."""
 
@@ -27,10 +28,12 @@ class Segmenter(ABC):
 
     Attributes:
         needs_color: whether ``segment`` reads ``frame.color``.
+        amodal: whether answers have layers behind the first.
         description: one line for diagnostics and reports.
     """
 
     needs_color: bool = False
+    amodal: bool = False
     description: str = ""
 
     @classmethod

@@ -29,6 +29,7 @@ class Spec:
 
 SPECS = {
     "model": Spec("", "Model directory, or the name of a shipped model; empty = the shipped default."),
+    "amodal_model": Spec("", "Model that gives layers (layered) to the answers of ``model``; empty = layers are those of ``model``."),
     "device": Spec("auto", "Where the network runs: auto (GPU where there is one), cpu, cuda or cuda:N."),
     "roi": Spec([0, 0, 0, 0], "Pixel rectangle [x, y, width, height] that is looked at; all 0 = the whole image."),
     "depth_range": Spec([0.0, 0.0], "Metres [near, far]; readings outside count as missing; 0 = no limit."),
@@ -56,7 +57,7 @@ SPECS = {
     "color_transport": Spec("raw", "How color arrives: raw, or compressed (topic + /compressed).", choices=("raw", "compressed")),
 }
 
-NEED_RELOAD = {"model", "device"}
+NEED_RELOAD = {"model", "amodal_model", "device"}
 NEED_OTHER_SETS = {"sync_slop"}
 NEED_RESUBSCRIBE = {"depth_transport", "color_transport"}
 
@@ -70,6 +71,7 @@ class Parameters:
     """
 
     model: str
+    amodal_model: str
     device: str
     roi: tuple[int, ...]
     depth_range: tuple[float, ...]

@@ -192,6 +192,10 @@ class SegmenterNode(LifecycleNode):
         self.get_logger().info(f"loading model {directory} on {wanted.device}")
         begin = time.monotonic()
         segmenter = self._load(directory, wanted.device)
+        if wanted.amodal_model:
+            from ..methods.amodal import AmodalSegmenter  # here, as above
+
+            segmenter = AmodalSegmenter(segmenter, self._load(find_model(wanted.amodal_model), wanted.device))
         self.get_logger().info(f"loaded in {time.monotonic() - begin:.1f} s: {segmenter.description or directory.name}")
         return Setup(segmenter, directory, wanted)
 

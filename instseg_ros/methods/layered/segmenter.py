@@ -67,6 +67,8 @@ class Clusters(NamedTuple):
 class LayeredSegmenter(Segmenter):
     """Amodal instances. Without depth (a model of rgb alone needs none) centroid and covariance are NaN."""
 
+    amodal = True
+
     def __init__(self, network: LayeredEmbeddings, thresholds: Thresholds, device: torch.device, *, description: str = "layered") -> None:
         self.network = network.to(device).eval()
         self.thresholds, self.device, self.description = thresholds, device, description
