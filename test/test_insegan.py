@@ -9,19 +9,20 @@ from scipy.spatial.transform import Rotation
 
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
-from instseg_ros.methods.insegan.assembly import add_missing, prune, select
+from instseg_ros.methods.insegan.assembly import add_missing, improve, prune, select
 from instseg_ros.methods.insegan.flips import turn_over
 from instseg_ros.methods.insegan.generator import Generator, GeneratorConfig
 from instseg_ros.methods.insegan.labelling import Singles, _without_specks, label_frame
 from instseg_ros.methods.insegan.network import ExplicitConfig, ExplicitNetwork, GanNetwork, network_config
 from instseg_ros.methods.insegan.normalisation import Normalisation
 from instseg_ros.methods.insegan.pose_encoder import PoseMap, candidates
-from instseg_ros.methods.insegan.refine import Camera, Poses, draw, refine
+from instseg_ros.methods.insegan.refine import Camera, Poses, blend, draw, refine
 from instseg_ros.methods.insegan.rotations import exponential_map, from_six, skew, to_six
 from instseg_ros.methods.insegan.search import PoseSearch, make_library, spread_rotations, tilt_towards
 from instseg_ros.methods.insegan.segmenter import InSeGANSegmenter, Thresholds
 from instseg_ros.methods.insegan.shape import Shape, compose, pixel_rays
 from instseg_ros.methods.insegan.solids import shared_volume
+from instseg_ros.methods.insegan.working_camera import WorkingCamera
 from instseg_ros.training.insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule, align, encoder_losses
 from instseg_ros.training.insegan_discriminator import Discriminator, discriminator_loss, generator_loss, r1_penalty, roll
 from instseg_ros.training.insegan_explicit import PoseLossConfig, Targets, pose_losses, project, roll_poses, trust_in
@@ -229,6 +230,35 @@ def test_composition_is_a_z_buffer():
     torch.testing.assert_close(compose(depth, opacity, 1e-4), hard, atol=1e-3, rtol=0)
 
 
+def test_without_a_z_buffer_the_mean_of_the_instances_is_seen():
+    camera = Camera(CAMERA.rays, CAMERA.near, CAMERA.far, "mean")
+    depth = torch.tensor([[[0.40, 0.40, 0.40, 0.40], [0.46, 0.46, 0.46, 0.46]]])
+    opacity = torch.tensor([[[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]]])
+    image, visibility = blend(depth, opacity, camera)
+    torch.testing.assert_close(image[0, :3], camera.value(torch.tensor([0.43, 0.40, 0.46])))
+    assert image[0, 3] == -1
+    assert visibility[0].tolist() == [[0.5, 1, 0, 0], [0.5, 0, 1, 0]]
+    assert blend(depth, opacity, CAMERA)[0][0, 0] == pytest.approx(float(camera.value(torch.tensor(0.40))))
+
+
+def test_without_perspective_farther_parts_are_not_smaller_and_points_come_back_to_the_true_camera():
+    normalisation = Normalisation(K.numpy().astype(float), (SIZE, SIZE), (0, 0, SIZE), SIZE, 0.38, 0.5, np.full((8, 8), 0.5, np.float32), 0.004)
+    true = WorkingCamera.of(normalisation, ExplicitConfig(size=SIZE), torch.device("cpu"))
+    flat = WorkingCamera.of(normalisation, ExplicitConfig(size=SIZE, perspective=False), torch.device("cpu"))
+    shape = ball(0.03)
+
+    def area(view, depth):
+        return shape.render(torch.eye(3)[None], torch.tensor([[0, 0, depth + view.retreat]]), view.camera.rays)[1].sum().item()
+
+    assert area(true, 0.48) / area(true, 0.40) == pytest.approx((0.40 / 0.48) ** 2, rel=0.05)
+    assert area(flat, 0.48) / area(flat, 0.40) == pytest.approx(1, abs=0.03)
+    assert area(flat, 0.46) == pytest.approx(area(true, 0.46), rel=0.03)  # (near + 2 far) / 3, where both see the same
+    depth = torch.linspace(0.38, 0.5, len(flat.camera.rays))[:, None]
+    found = flat.true_points((flat.camera.rays * (depth + flat.retreat)).numpy())
+    np.testing.assert_allclose(found, true.camera.rays * depth, atol=1e-5)
+    np.testing.assert_allclose(flat.camera.value(depth + flat.retreat), true.camera.value(depth), atol=1e-4)
+
+
 def test_a_cropped_template_is_the_same_solid_around_the_middle_of_its_box():
     shape = Shape.in_box(32, torch.tensor([0.05, 0.03, 0.03]))
     shape.grid.data.copy_((0.01 - (shape.voxels() - torch.tensor([0.02, 0.0, 0.005])).norm(dim=-1))[None, None] * 1e3)
@@ -323,6 +353,9 @@ def test_a_part_that_lies_the_wrong_way_round_is_turned_over_and_no_other():
     torch.testing.assert_close(found.rotation[0, 0], true.rotation[0, 0])
     assert (found.rotation[0, 1, :, 0] * true.rotation[0, 1, :, 0]).sum() > 0.99
     assert not turn_over(shape, true, observed, CAMERA)[1].any()
+    for half_turns, expected in ((True, found), (False, wrong)):
+        answer = improve(shape, None, wrong, observed, CAMERA, SIZE, steps=0, least=-1.0, half_turns=half_turns)
+        torch.testing.assert_close(answer.rotation, expected.rotation)
 
 
 def test_what_is_left_unexplained_is_searched():
@@ -473,17 +506,20 @@ def test_layers_are_as_deep_as_the_pile():
     np.testing.assert_array_equal(answer.layers[:, 8, 12], [n] + [0] * (n - 1))
 
 
-def segmenter(kind, **thresholds):
+def segmenter(kind, perspective=True, **thresholds):
     torch.manual_seed(0)
     camera = np.array([[260.0, 0, 31.5], [0, 260.0, 31.5], [0, 0, 1]])
     normalisation = Normalisation(camera, (64, 64), (0, 0, 64), SIZE, 0.38, 0.5, np.full((8, 8), 0.5, np.float32), 0.004)
-    network = GanNetwork(GeneratorConfig(**SMALL)) if kind == "gan" else ExplicitNetwork(ExplicitConfig(size=SIZE, width=4), cigar())
+    network = GanNetwork(GeneratorConfig(**SMALL)) if kind == "gan" else ExplicitNetwork(ExplicitConfig(size=SIZE, width=4, perspective=perspective), cigar())
     return InSeGANSegmenter(network, normalisation, Thresholds(**thresholds), torch.device("cpu"))
 
 
-@pytest.mark.parametrize("kind, thresholds", [("gan", {"median": 3, "blur": 1.0}), ("explicit", {"search": True, "refine_steps": 8, "probability": 0.99})])
-def test_the_segmenter_answers_and_explains(kind, thresholds):
-    one = segmenter(kind, **thresholds)
+SEARCHED = {"search": True, "refine_steps": 8, "probability": 0.99}
+
+
+@pytest.mark.parametrize("kind, options", [("gan", {"median": 3, "blur": 1.0}), ("explicit", SEARCHED), ("explicit", SEARCHED | {"perspective": False})])
+def test_the_segmenter_answers_and_explains(kind, options):
+    one = segmenter(kind, **options)
     K64 = torch.tensor(one.normalisation.K, dtype=torch.float32)
     true = poses_of([[0.02, 0.0, 0.45], [-0.02, 0.0, 0.45]], exponential_map(torch.tensor([[0.0, 0, 1.5], [0.0, 0, 1.6]])))
     scene = draw(cigar(), true, Camera(pixel_rays(K64, 64, 64), 0.38, 0.5))

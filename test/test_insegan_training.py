@@ -63,8 +63,9 @@ def images(count=8):
         GAN | {"trainer": GAN["trainer"] | {"precision": "bf16-mixed"}},
         EXPLICIT,
         EXPLICIT | {"loss": {"adversarial": 0.1}, "thresholds": {"search": True, "refine_steps": 2}},
+        EXPLICIT | {"network": EXPLICIT["network"] | {"perspective": False, "composition": "mean"}},
     ],
-    ids=["faithful", "2d", "remedies", "bfloat16", "explicit", "explicit-adversarial"],
+    ids=["faithful", "2d", "remedies", "bfloat16", "explicit", "explicit-adversarial", "explicit-flat-mean"],
 )
 def test_two_steps_of_every_configuration_give_a_model_that_answers(config, tmp_path):
     metrics = fit_insegan(images(), tmp_path / "m", config, seed=0, resume=False, limit_steps=2, validation=images(3))
@@ -101,6 +102,8 @@ def test_shipped_configurations_are_valid(name):
 @pytest.mark.parametrize(
     "config, word",
     [({"nets": {}}, "nets"), (GAN | {"template": {"rounds": 1}}, "explicit"), ({"network": {"kind": "explicit"}, "loss": {"matching": "ot"}}, "matching"), ({"network": {"instances": 0}}, "instances"),
+     (EXPLICIT | {"template": {"starts": 13}}, "starts"), (EXPLICIT | {"template": {"starts": 2, "start_rounds": 9}}, "start_rounds"),
+     (EXPLICIT | {"network": {"kind": "explicit", "composition": "max"}}, "composition"), (EXPLICIT | {"network": {"kind": "explicit", "perspective": 1}}, "perspective"),
      (EXPLICIT | {"trainer": {"precision": "bf16-mixed"}}, "bf16-mixed"), (GAN | {"trainer": {"precision": "half"}}, "half")],
 )
 def test_bad_configurations_are_refused_before_anything_is_written(config, word, tmp_path):
@@ -124,6 +127,28 @@ def test_the_template_is_learned_from_unlabelled_images():
     assert losses[-1] < 0.06 < mismatch(torch.full_like(pictures, -1.0), pictures).mean()
     # Millimetres, to about a voxel. From above a lying cigar of 50 × 18 and a disc on its edge look alike.
     assert 38 < size[2] < 58 and 10 < size[0] < 25
+
+
+def ellipsoid(*half_axes):
+    shape = Shape.in_box(20, torch.tensor(half_axes) + 0.006)
+    shape.set_ellipsoid(torch.tensor(half_axes))
+    return shape
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_of_several_starts_the_one_that_explains_the_images_goes_on(good, monkeypatch):
+    starts = [ellipsoid(0.004, 0.004, 0.004), ellipsoid(0.004, 0.004, 0.004)]
+    starts[good] = ellipsoid(0.025, 0.009, 0.009)  # the truth
+    monkeypatch.setattr("instseg_ros.training.insegan_template.first_templates", lambda *_: [*starts, ellipsoid(0.02, 0.02, 0.02)])
+    left, seen = [], []
+    config = TemplateConfig(resolution=20, rounds=2, start_rounds=1, starts=2, polish=1, images=6, rotations=48, steps=6, batch=6, trial_images=2)
+    shape = learn_template(
+        scenes(12).flatten(1), CAMERA, SIZE, 2, config, 0, lambda items, name: items, lambda turn, *_: seen.append(turn), left.extend
+    )
+    assert seen == [0, 0, 1, 2]  # the first round of both, the second and the polish of one
+    assert len(left) == 2 and left[good] < 0.7 * left[1 - good]
+    inside = shape.voxels()[shape.grid[0, 0] > 0]
+    assert 0.038 < (inside.amax(0) - inside.amin(0)).max() < 0.062
 
 
 @pytest.fixture

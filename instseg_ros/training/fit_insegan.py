@@ -21,9 +21,8 @@ from ..errors import InputError
 from ..files import write_atomic
 from ..methods.insegan.generator import GeneratorConfig
 from ..methods.insegan.network import ExplicitConfig, ExplicitNetwork, GanNetwork, network_config
-from ..methods.insegan.refine import Camera
 from ..methods.insegan.segmenter import InSeGANSegmenter, Thresholds
-from ..methods.insegan.shape import pixel_rays
+from ..methods.insegan.working_camera import WorkingCamera
 from ..methods.model_directory import write_model
 from .config import TrainerConfig, build, plain
 from .insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule
@@ -144,12 +143,10 @@ def _fit_gan(images: DepthImages, validation: DepthImages | None, out: Path, run
 
 def _fit_explicit(images: DepthImages, out: Path, run: RunConfig, seed: int, limit_steps: int | None) -> ExplicitNetwork:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    K = torch.tensor(images.normalisation.working_K, dtype=torch.float32, device=device)
-    size = run.network.size
-    camera = Camera(pixel_rays(K, size, size), images.normalisation.near, images.normalisation.far)
-    pool = find_template_and_poses(images.images, camera, run.network, run.template, run.pool, out / "run", seed, _progress)
+    view = WorkingCamera.of(images.normalisation, run.network, device)
+    pool = find_template_and_poses(images.images, view.camera, run.network, run.template, run.pool, out / "run", seed, _progress)
     network = ExplicitNetwork(replace(run.network, grid=tuple(pool.shape.grid.shape[2:])), pool.shape)
-    module = ExplicitModule(network, pool.images, pool.poses, pool.trust, camera, K, run.loss, run.optimizer)
+    module = ExplicitModule(network, pool.images, pool.poses, pool.trust, view.camera, view.K, run.loss, run.optimizer)
     _train(module, TensorDataset(torch.arange(len(pool.images))), out, run, seed, limit_steps, optimizers=3 if run.loss.adversarial else 1)
     return network
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..files import write_atomic
+from ..files import write_atomic, write_json
 from ..methods.insegan.assembly import improve
 from ..methods.insegan.network import ExplicitConfig
 from ..methods.insegan.refine import Camera, Poses
@@ -29,12 +29,13 @@ class PoolConfig:
     """How poses are found in real images.
 
     Attributes:
-        images: how many of them. rotations: of the search. steps: of the refinement. least: as in ``Thresholds``.
+        images: how many of them. rotations: of the search. steps: of the refinement. half_turns, least: as in ``Thresholds``.
     """
 
     images: int = 400
     rotations: int = 450
     steps: int = 30
+    half_turns: bool = True
     least: float = 0.06
 
 
@@ -53,7 +54,8 @@ def find_template_and_poses(
 ) -> Pool:
     """Learn the template from images (N, S, S), then find the poses in up to ``pool.images`` of them.
 
-    ``folder`` keeps ``template.safetensors`` and ``poses.safetensors``; what is there is taken as it is.
+    ``folder`` keeps ``template.safetensors`` and ``poses.safetensors``; what is there is taken as it is. ``starts.json`` tells the
+    mismatch of every start of the template, where there were several.
     """
     size = network.size
 
@@ -70,7 +72,11 @@ def find_template_and_poses(
         shape = shape.to(camera.rays.device)
     else:
         some = order[: template.images * (template.rounds + 1)]
-        shape = learn_template(flat(some), camera, size, network.instances, template, seed, progress)
+
+        def compared(left: list[float]) -> None:
+            write_json(folder / "starts.json", {"mismatch": [round(value, 4) for value in left]})
+
+        shape = learn_template(flat(some), camera, size, network.instances, template, seed, progress, compared=compared)
         write_atomic(file, lambda f: save_file(shape.state_dict(), f))
     chosen = order[::-1][: min(pool.images, len(order))].copy()  # others than those of the template where there are enough
     observed = flat(chosen)
@@ -83,7 +89,7 @@ def find_template_and_poses(
     for start in progress(range(done, len(observed), CHUNK), "finding poses"):
         batch = observed[start : start + CHUNK]
         poses = search_poses(shape, batch, camera, size, network.instances, pool.rotations, lambda items, name="": items)
-        poses = improve(shape, library, poses, batch, camera, size, steps=pool.steps, least=pool.least)
+        poses = improve(shape, library, poses, batch, camera, size, steps=pool.steps, least=pool.least, half_turns=pool.half_turns)
         now = {"rotation": poses.rotation, "translation": poses.translation, "present": poses.present, "trust": trust_in(shape, poses, batch, camera)}
         found = {name: torch.cat([found[name], value]) if name in found else value for name, value in now.items()}
         write_atomic(file, lambda f: save_file({name: value.contiguous() for name, value in found.items()}, f))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..methods.insegan.flips import turn_over
 from ..methods.insegan.refine import Camera, Poses, refine
 from ..methods.insegan.search import FLOOR, PoseSearch, make_library, spread_rotations, stack
@@ -21,6 +22,12 @@ from ..methods.insegan.shape import Shape
 
 Progress = Callable[[Iterable, str], Iterable]
 """Items and a name → the same items, with a progress bar."""
+
+
+RATIOS = ((1.0, 1.0, 1.0), (1.8, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 1.0, 0.4))
+"""Half axes of the first templates, in proportion: ball, egg, cigar, disc."""
+OVERLAPS = (1.0, 1.5, 2.2)
+"""How often the parts would cover the foreground if none hid another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +39,10 @@ class TemplateConfig:
         rounds: turns of search and fit. images: used in each round, others each time.
         rotations: of the search in the last round, a third of them in the first.
         steps: of the fit on each batch of ``batch`` images, poses alone and then with the template.
-        polish: turns of fit alone after these, on the images of the last, with every instance turned over where that is better.
+        polish: turns of fit alone after these, on the images of the last.
+        half_turns: every instance is turned over where that is better.
+        starts: templates begun, each from another ellipsoid and on other images; after ``start_rounds`` of the rounds the one
+            that explains ``batch`` images best goes on alone.
         rate: Adam's for the template, millimetres. smooth: weight of its roughness.
         trial_images: on which the first ellipsoids are compared.
     """
@@ -43,20 +53,24 @@ class TemplateConfig:
     rotations: int = 450
     steps: int = 24
     polish: int = 4
+    half_turns: bool = True
+    starts: int = 1
+    start_rounds: int = 2
     batch: int = 16
     rate: float = 0.1
     smooth: float = 0.02
     trial_images: int = 8
 
+    def __post_init__(self) -> None:
+        most = len(RATIOS) * len(OVERLAPS)
+        if not 1 <= self.starts <= most:
+            raise InputError(f"template.starts must lie between 1 and {most}, the ellipsoids tried, got {self.starts!r}")
+        if self.starts > 1 and not 1 <= self.start_rounds <= self.rounds:
+            raise InputError(f"template.start_rounds must lie between 1 and rounds = {self.rounds}, got {self.start_rounds!r}")
 
-RATIOS = ((1.0, 1.0, 1.0), (1.8, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 1.0, 0.4))
-"""Half axes of the first templates, in proportion: ball, egg, cigar, disc."""
-OVERLAPS = (1.0, 1.5, 2.2)
-"""How often the parts would cover the foreground if none hid another."""
 
-
-def first_template(images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, progress: Progress) -> Shape:
-    """The ellipsoid that explains some images (B, P) best: by shape and size, without labels."""
+def first_templates(images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, progress: Progress) -> list[Shape]:
+    """Ellipsoids of several shapes and sizes, those that explain some images (B, P) best first."""
     area = float((images > FLOOR).sum(1).float().median()) / instances
     focal, middle = focal_and_middle(images, camera)
     trials = [(ratio, overlap) for ratio in RATIOS for overlap in OVERLAPS]
@@ -70,7 +84,7 @@ def first_template(images: Tensor, camera: Camera, size: int, instances: int, co
         library = make_library(shape, spread_rotations(max(config.rotations // 4, 60)).to(images.device), focal, middle, stride_of(size))
         score = sum(sum(max(s, 0.0) for *_, s in picks(library, image, camera, size, instances)) for image in images[: config.trial_images])
         scored.append((score, shape))
-    return max(scored, key=lambda pair: pair[0])[1]
+    return [shape for _, shape in sorted(scored, key=lambda pair: -pair[0])]
 
 
 def focal_and_middle(images: Tensor, camera: Camera) -> tuple[float, float]:
@@ -103,27 +117,54 @@ def search_poses(shape: Shape, images: Tensor, camera: Camera, size: int, instan
 def learn_template(
     images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, seed: int, progress: Progress,
     look: Callable[[int, Shape, Tensor, Poses], None] = lambda *_: None,
+    compared: Callable[[list[float]], None] = lambda _: None,
 ) -> Shape:
     """Template from images (N, P) of ``instances`` parts each.
 
     Args:
         look: called after each round with the round, the template, some images and their poses; for pictures and logs.
+        compared: called with the mismatch of every start, where there are several.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(images))
-    shape = first_template(images[order[: config.trial_images]], camera, size, instances, config, progress)
-    for turn in range(config.rounds):
-        chosen = images[rng.choice(len(images), min(config.images, len(images)), replace=False)]
-        share = (turn + 1) / config.rounds
-        poses = search_poses(shape, chosen, camera, size, instances, max(round(config.rotations * max(share, 1 / 3)), 24), progress)
-        poses = _fit(shape, chosen, poses, camera, config, config.steps, progress, f"template {turn + 1}/{config.rounds}")
-        look(turn, shape, chosen, poses)
-        shape, poses = _crop(shape, poses)
+
+    def learn(shape: Shape, rng: np.random.Generator, rounds: range) -> tuple[Shape, Tensor, Poses]:
+        for turn in rounds:
+            chosen = images[rng.choice(len(images), min(config.images, len(images)), replace=False)]
+            share = (turn + 1) / config.rounds
+            poses = search_poses(shape, chosen, camera, size, instances, max(round(config.rotations * max(share, 1 / 3)), 24), progress)
+            poses = _fit(shape, chosen, poses, camera, config, config.steps, progress, f"template {turn + 1}/{config.rounds}")
+            look(turn, shape, chosen, poses)
+            shape, poses = _crop(shape, poses)
+        return shape, chosen, poses
+
+    first = first_templates(images[order[: config.trial_images]], camera, size, instances, config, progress)[: config.starts]
+    if config.starts == 1:
+        shape, chosen, poses = learn(first[0], rng, range(config.rounds))
+    else:
+        # A template that took half a part for a part stays so: local minima are left by starting anew, not by going on.
+        sources = [rng, *(np.random.default_rng([seed, i]) for i in range(1, config.starts))]
+        begun = [learn(shape, source, range(config.start_rounds)) for shape, source in zip(first, sources)]
+        common = images[order[-config.batch :]]
+        left = [unexplained_by(shape, common, camera, size, instances, config, progress) for shape, *_ in begun]
+        compared(left)
+        best = left.index(min(left))
+        shape, chosen, poses = begun[best]
+        if config.start_rounds < config.rounds:
+            shape, chosen, poses = learn(shape, sources[best], range(config.start_rounds, config.rounds))
     for turn in range(config.polish):
         poses = _fit(shape, chosen, poses, camera, config, config.steps // 2, progress, f"polish {turn + 1}/{config.polish}")
         look(config.rounds + turn, shape, chosen, poses)
         shape, poses = _crop(shape, poses)
     return shape
+
+
+def unexplained_by(
+    shape: Shape, images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, progress: Progress
+) -> float:
+    """Mean mismatch of images (B, P) and the template in the poses that are found for it, in [0, 1)."""
+    poses = search_poses(shape, images, camera, size, instances, max(config.rotations // 3, 24), progress)
+    return float(refine(shape, poses, images, camera, steps=config.steps)[1].mean())
 
 
 def _fit(
@@ -139,7 +180,8 @@ def _fit(
     for start in progress(range(0, len(images), config.batch), name):
         batch, now = images[start : start + config.batch], poses[start : start + config.batch]
         now, _ = refine(shape, now, batch, camera, steps=steps // 2)
-        now, _ = turn_over(shape, now, batch, camera)
+        if config.half_turns:
+            now, _ = turn_over(shape, now, batch, camera)
         now, _ = refine(shape, now, batch, camera, steps=steps, update=optimizer, regulariser=config.smooth)
         fitted.append(now)
     return Poses(*(torch.cat([getattr(now, key) for now in fitted]) for key in ("rotation", "translation", "present")))

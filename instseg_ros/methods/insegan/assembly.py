@@ -118,11 +118,16 @@ def prune(shape: Shape, poses: Poses, observed: Tensor, camera: Camera, *, least
 
 
 def improve(
-    shape: Shape, library: Library | None, poses: Poses, observed: Tensor, camera: Camera, size: int, *, steps: int, least: float
-) -> Poses:
-    """Refine the poses of images (B, P); where ``library`` is given also replace what explains nothing by what is missing."""
+    shape: Shape, library: Library | None, poses: Poses, observed: Tensor, camera: Camera, size: int, *, steps: int, least: float,
+    half_turns: bool = True,
+) -> Poses:  # fmt: skip
+    """Refine the poses of images (B, P) and try ``half_turns``; where ``library`` is given also replace what explains nothing
+    by what is missing.
+    """
     poses, _ = refine(shape, poses, observed, camera, steps=steps)
-    poses, turned = turn_over(shape, poses, observed, camera)
+    turned = torch.zeros(len(observed), dtype=torch.bool, device=observed.device)
+    if half_turns:
+        poses, turned = turn_over(shape, poses, observed, camera)
     left = prune(shape, poses, observed, camera, least=least)
     changed = turned | (left.present != poses.present).any(1)
     poses = left

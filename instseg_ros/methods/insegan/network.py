@@ -13,6 +13,8 @@ from .generator import Generator, GeneratorConfig
 from .pose_encoder import STRIDE, PoseEncoder
 from .shape import Shape
 
+COMPOSITIONS = ("z-buffer", "mean")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExplicitConfig:
@@ -23,6 +25,8 @@ class ExplicitConfig:
         size: S, working pixels along a side, a multiple of 16.
         instances: the usual number of parts; the answer may hold fewer or more.
         width, hypotheses: of ``PoseEncoder``.
+        perspective: whether parts are seen by the true camera; otherwise by one so far away that its rays are parallel.
+        composition: of ``Camera``: z-buffer or mean.
         grid: voxels of the template along z, y, x; known once it is learned.
     """
 
@@ -31,6 +35,8 @@ class ExplicitConfig:
     instances: int = 5
     width: int = 32
     hypotheses: int = 2
+    perspective: bool = True
+    composition: str = "z-buffer"
     grid: tuple[int, int, int] = (32, 32, 32)
 
     def __post_init__(self) -> None:
@@ -40,6 +46,10 @@ class ExplicitConfig:
             raise InputError(f"network.instances must be at least 1, got {self.instances}")
         if self.hypotheses < 1 or self.width < 2:
             raise InputError(f"network.hypotheses and width must be positive, got {self.hypotheses} and {self.width}")
+        if self.composition not in COMPOSITIONS:
+            raise InputError(f"network.composition must be one of {', '.join(COMPOSITIONS)}, got {self.composition!r}")
+        if not isinstance(self.perspective, bool):
+            raise InputError(f"network.perspective must be true or false, got {self.perspective!r}")
         if len(self.grid) != 3 or min(self.grid) < 2:
             raise InputError(f"network.grid must be three numbers of voxels, got {self.grid}")
 

@@ -13,15 +13,18 @@ from .shape import Shape, compose
 
 @dataclass(frozen=True)
 class Camera:
-    """The working image's camera and the linear map of its values (``Normalisation``).
+    """The working image's camera, the linear map of its values (``Normalisation``), and how instances make up an image.
 
     Attributes:
         rays: (P, 3) of ``pixel_rays``, P = S². near, far: metres of the values 1 and −1.
+        composition: ``z-buffer``: the nearer instance hides the other; ``mean``: where several are, their mean is seen, as
+            when the features of the instances are averaged (Eq. 2).
     """
 
     rays: Tensor
     near: float
     far: float
+    composition: str = "z-buffer"
 
     def value(self, depth: Tensor) -> Tensor:
         """Metres → value, not clipped."""
@@ -80,7 +83,10 @@ def draw(shape: Shape, poses: Poses, camera: Camera, sharpness: float = 0.0) -> 
 
 def blend(depth: Tensor, opacity: Tensor, camera: Camera, sharpness: float = 0.0) -> tuple[Tensor, Tensor]:
     """Renderings (B, n, P) of single instances → the value (B, P) of all together, and what is visible of each (B, n, P)."""
-    visibility = compose(depth, opacity, sharpness)
+    if camera.composition == "mean":
+        visibility = opacity / opacity.sum(1, keepdim=True).clamp_min(1)
+    else:
+        visibility = compose(depth, opacity, sharpness)
     total = visibility.sum(1)
     image = (visibility * camera.value(depth).clamp(-1, 1)).sum(1) - (1 - total)
     return image / total.clamp_min(1), visibility

@@ -21,9 +21,9 @@ from .labelling import Singles, label_frame
 from .network import ExplicitNetwork, GanNetwork, build_network, network_config
 from .normalisation import Normalisation
 from .pose_encoder import candidates
-from .refine import Camera, Poses, draw
+from .refine import Poses, draw
 from .search import FLOOR, make_library, spread_rotations, stack
-from .shape import pixel_rays
+from .working_camera import WorkingCamera
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class Thresholds:
         tolerance: metres between rendered and observed depth within which a pixel may belong to an instance.
         min_pixels: smaller instances are dropped. min_score: those of lower score too.
         refine_steps: gradient steps on the poses against the observed depth (explicit network), 0 = off.
+        half_turns: try the half turns of every instance after the refinement (explicit network).
         search: also search exhaustively for instances where the observed depth is not explained (explicit network).
         probability: smallest probability of a candidate; candidates: how many cells are looked at, for each usual part.
         least: smallest share of its own outline that an instance must explain. most: upper bound on instances.
@@ -45,6 +46,7 @@ class Thresholds:
     min_pixels: int = 40
     min_score: float = 0.0
     refine_steps: int = 0
+    half_turns: bool = True
     search: bool = False
     probability: float = 0.1
     candidates: int = 3
@@ -66,6 +68,8 @@ class Thresholds:
 class InSeGANSegmenter(Segmenter):
     """Depth only. The camera must be the one of the training frames, the bin where it was."""
 
+    amodal = True
+
     def __init__(
         self, network: GanNetwork | ExplicitNetwork, normalisation: Normalisation, thresholds: Thresholds, device: torch.device,
         *, description: str = "insegan",
@@ -73,11 +77,12 @@ class InSeGANSegmenter(Segmenter):
         self.network = network.to(device).eval().requires_grad_(False)
         self.normalisation, self.thresholds, self.device, self.description = normalisation, thresholds, device, description
         size = normalisation.size
-        self.K = torch.tensor(normalisation.working_K, dtype=torch.float32, device=device)
-        self.camera = Camera(pixel_rays(self.K, size, size), normalisation.near, normalisation.far)
+        explicit = isinstance(network, ExplicitNetwork)
+        self.view = WorkingCamera.of(normalisation, network.config if explicit else None, device)
+        self.camera, self.K = self.view.camera, self.view.K
         self.library = None
-        if isinstance(network, ExplicitNetwork):
-            middle = (normalisation.near + 2 * normalisation.far) / 3
+        if explicit:
+            middle = (self.camera.near + 2 * self.camera.far) / 3
             stride = max(size // 32, 1)
             self.library = make_library(network.shape, spread_rotations(200).to(device), float(self.K[0, 0]), middle, stride)
             self.surface = network.shape.surface_points(2000).cpu().numpy()
@@ -154,7 +159,7 @@ class InSeGANSegmenter(Segmenter):
         poses = Poses(poses.rotation.to(observed), poses.translation.to(observed), poses.present.to(observed.device))
         library = self.library if t.search else None
         if t.refine_steps:
-            return improve(network.shape, library, poses, flat[None], camera, size, steps=t.refine_steps, least=t.least)
+            return improve(network.shape, library, poses, flat[None], camera, size, steps=t.refine_steps, least=t.least, half_turns=t.half_turns)
         if library is not None:
             one = add_missing(network.shape, library, poses[0], flat, camera, size, least=t.least)
             poses = Poses(one.rotation[None], one.translation[None], one.present[None])
@@ -169,7 +174,7 @@ class InSeGANSegmenter(Segmenter):
         rotation, translation = poses.rotation[0, there].cpu().numpy(), poses.translation[0, there].cpu().numpy()
         covariance = np.cov(self.surface.T).astype(np.float32)
         return Singles(
-            scene.image[0].view(size, size).cpu().numpy(), depth, opacity,
-            centroid=rotation @ self.surface.mean(0) + translation,
+            scene.image[0].view(size, size).cpu().numpy(), depth - np.float32(self.view.retreat), opacity,
+            centroid=self.view.true_points(rotation @ self.surface.mean(0) + translation),
             covariance=rotation @ covariance @ rotation.transpose(0, 2, 1),
         )  # fmt: skip
