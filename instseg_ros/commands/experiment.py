@@ -12,32 +12,38 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from ..training.experiments import PartImages
 
-HELP = """Repeat an experiment of InSeGAN's section 4.1 on simulated bins:
+HELP = """Repeat an experiment of InSeGAN's section 4.1 on simulated bins, or MTML's on voxel scenes of boxes:
 
   insegan-ablation   losses (Table 2), matching by OT, Hungarian and greedy, 3-D against 2-D generator
   insegan-instances  a model of n = 1…7 instances for piles of 5 (Fig. 4b)
   insegan-data       shares of the training images (Fig. 4a)
+  mtml-toy           embedding only against multi-task, right and noisy semantics (MTML, Table 1)
 
-Every cell (part, variant, seed) is a model directory in OUT; the same command goes on where it was interrupted and reads back
-what is finished. OUT/NAME.md, .json and .png hold the table, all figures and the plot, k-means beside them."""
-EXAMPLE = "instseg experiment insegan-ablation --parts bolt,obj01 --seeds 3 --out runs/ablation"
-NAMES = ("insegan-ablation", "insegan-instances", "insegan-data")
+Every cell (part or noise, variant, seed) is a model directory in OUT; the same command goes on where it was interrupted and reads
+back what is finished. OUT/NAME.md, .json and .png hold the table, all figures and the plot, baselines beside them."""
+EXAMPLE = """instseg experiment insegan-ablation --parts bolt,obj01 --seeds 3 --out runs/ablation
+  instseg experiment mtml-toy --out runs/mtml-toy"""
+NAMES = ("insegan-ablation", "insegan-instances", "insegan-data", "mtml-toy")
+INSEGAN = {"parts": "bolt,obj01", "seeds": 1, "config": "insegan_faithful", "benchmark": "insta10-sim-small", "workers": 1}
+"""Defaults of InSeGAN's experiments; options that are only theirs have no default of their own, so that they can be refused."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the cells and of the report")
-    parser.add_argument("--parts", metavar="NAME[,NAME…]", default="bolt,obj01", help="parts, or all (default bolt,obj01, as in Table 2)")
-    parser.add_argument("--seeds", metavar="N", type=int, default=1, help="trainings of each variant, from --seed on (default 1)")
+    parser.add_argument("--seeds", metavar="N", type=int, help="trainings of each variant, from --seed on (default 1; mtml-toy 5)")
     parser.add_argument("--steps", metavar="N", type=int, help="optimiser steps of each training (default: the configuration's epochs)")
-    parser.add_argument("--config", metavar="FILE", default="insegan_faithful", help="what is varied (default insegan_faithful)")
-    parser.add_argument("--benchmark", metavar="NAME", default="insta10-sim-small", help="standard set (default insta10-sim-small)")
+    parser.add_argument("--config", metavar="FILE", help="what is varied (default insegan_faithful; mtml-toy: mtml_toy)")
     parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="use DIR/PART, BOP datasets with the splits train and test, instead of the benchmark"
-    )
-    parser.add_argument("--limit", metavar="N", type=int, help="only N test images a part")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make missing images (default 1)")
+        "--data", metavar="DIR", type=Path, help="use DIR/PART, BOP datasets with the splits train and test, instead of the benchmark; "
+        "mtml-toy: voxel scenes (default: 900 and 100 are made in OUT/voxels)",
+    )  # fmt: skip
+    parser.add_argument("--limit", metavar="N", type=int, help="only N test images a part (mtml-toy: scenes)")
+    images = parser.add_argument_group("insegan")
+    images.add_argument("--parts", metavar="NAME[,NAME…]", help="parts, or all (default bolt,obj01, as in Table 2)")
+    images.add_argument("--benchmark", metavar="NAME", help="standard set (default insta10-sim-small)")
+    images.add_argument("--workers", type=int, metavar="N", help="processes that make missing images (default 1)")
     parser.add_argument("--device", default="auto", help="of the segmenters: auto, cpu, cuda or cuda:N (default auto)")
     add_common_arguments(parser)
 
@@ -48,6 +54,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise InputError(f"--{option} must be at least 1, got {value}")
+    if args.name == "mtml-toy":
+        from .experiment_mtml import run_toy
+
+        return run_toy(args)
+    for option, default in INSEGAN.items():
+        setattr(args, option, default if getattr(args, option) is None else getattr(args, option))
     from ..evaluation.experiment_report import experiment_figure, experiment_table
     from ..files import write_atomic, write_json
     from ..progress import ProgressBars

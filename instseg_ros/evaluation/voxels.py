@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 Answer = tuple[np.ndarray, np.ndarray]
 """Label (N,) int64 of every voxel, −1 = none, and score (K,) of every label."""
+Table = dict[str, dict[str, float]]
+"""AP, AP50 and AP25 by class name, and of ``mean`` over the classes."""
 
 
-def evaluate_voxels(segmenter: VoxelSegmenter, scenes: Sequence[Voxels], *, noise: float = 0.0, seed: int = 0) -> dict[str, dict[str, float]]:
+def evaluate_voxels(segmenter: VoxelSegmenter, scenes: Sequence[Voxels], *, noise: float = 0.0, seed: int = 0) -> Table:
     """AP, AP50 and AP25 of a trained network: by class name, and ``mean`` over the classes.
 
     Args:
@@ -37,7 +39,7 @@ def evaluate_voxels(segmenter: VoxelSegmenter, scenes: Sequence[Voxels], *, nois
     return _table(answer, scenes, noise, seed)
 
 
-def evaluate_components(scenes: Sequence[Voxels], *, noise: float = 0.0, seed: int = 0) -> dict[str, dict[str, float]]:
+def evaluate_components(scenes: Sequence[Voxels], *, noise: float = 0.0, seed: int = 0) -> Table:
     """The same of the baseline: connected components of the (noisy) semantic labels are the instances."""
 
     def answer(scene: Voxels, classes: np.ndarray) -> Answer:
@@ -47,7 +49,7 @@ def evaluate_components(scenes: Sequence[Voxels], *, noise: float = 0.0, seed: i
     return _table(answer, scenes, noise, seed)
 
 
-def evaluate_semantics(scenes: Sequence[Voxels], *, noise: float = 0.0, seed: int = 0) -> dict[str, dict[str, float]]:
+def evaluate_semantics(scenes: Sequence[Voxels], *, noise: float = 0.0, seed: int = 0) -> Table:
     """The same of the baseline: each semantic label is one instance."""
 
     def answer(scene: Voxels, classes: np.ndarray) -> Answer:
@@ -58,7 +60,7 @@ def evaluate_semantics(scenes: Sequence[Voxels], *, noise: float = 0.0, seed: in
 
 def _table(
     answer: Callable[[Voxels, np.ndarray], Answer], scenes: Sequence[Voxels], noise: float, seed: int
-) -> dict[str, dict[str, float]]:
+) -> Table:
     scored = []
     for number, scene in enumerate(scenes):
         classes = noisy_classes(scene.classes, scene.voxels, len(CLASSES), noise, np.random.default_rng([seed, number]))

@@ -7,19 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from ..evaluation.hard import kmeans_answer
 from ..evaluation.image_set import ImageSet, evaluate_sets
-from ..files import read_json, write_json
 from ..methods.insegan.network import network_config
 from ..methods.segmenter import load_segmenter
+from .cells import finished_or, slug
 from .depth_images import DepthImages, Progress
 from .fit_insegan import fit_insegan
 
-CELL = "cell.json"
 KMEANS = "k-means (count and foreground given)"
 
 
@@ -120,14 +119,9 @@ def run_experiment(
     """
     results: list[dict[str, Any]] = []
     for part, variant, seed in _cells(plan, parts):
-        folder = out / part.name / (_slug(variant.name) if variant else "kmeans") / (f"seed{seed}" if variant else "")
-        request = _request(plan, part, variant, seed)
-        result = _finished(folder, request)
-        if result is None:
-            write_json(folder / CELL, {"request": request})
-            result = _kmeans(plan, part) if variant is None else _train(plan, part, variant, seed, folder, out, progress)
-            write_json(folder / CELL, {"request": request, "result": result})
-        results.append(result)
+        folder = out / part.name / (slug(variant.name) if variant else "kmeans") / (f"seed{seed}" if variant else "")
+        work = partial(_kmeans, plan, part) if variant is None else partial(_train, plan, part, variant, seed, folder, out, progress)
+        results.append(finished_or(folder, _request(plan, part, variant, seed), work))
         report(results)
     for part in parts:
         shutil.rmtree(out / part.name / "images", ignore_errors=True)
@@ -188,17 +182,3 @@ def _request(plan: Plan, part: PartImages, variant: Variant | None, seed: int) -
     if variant is not None:
         request |= {"config": _changed(plan.config, variant), "share": variant.share, "seed": seed, "steps": plan.steps}
     return request
-
-
-def _finished(folder: Path, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The result of a cell, None where it has not been trained to the end; InputError where it is another cell's folder."""
-    file = folder / CELL
-    stored = read_json(file) if file.is_file() else {"request": request}
-    if not isinstance(stored, dict) or stored.get("request") != request:
-        raise InputError(f"{file} is of another configuration, number of steps or test images: choose another --out")
-    return stored.get("result")
-
-
-def _slug(name: str) -> str:
-    """A folder's name: letters, digits, dots and dashes."""
-    return "-".join("".join(c if c.isalnum() or c == "." else " " for c in name).split()).lower()

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ...clustering.mean_shift import mean_shift
 from ...errors import InputError
+from ..model_directory import ModelDirectory
 from ..thresholds import read_thresholds
-from .network import MTML, Prediction
+from .network import MTML, MTMLConfig, Prediction
 from .proposals import Proposals, best_proposals, candidate_masks, resolve, score_proposals
 
 
@@ -63,6 +64,17 @@ class VoxelSegmenter:
     def __init__(self, network: MTML, thresholds: Thresholds, device: torch.device) -> None:
         self.network = network.to(device).eval()
         self.thresholds, self.device = thresholds, device
+
+    @classmethod
+    def from_model(cls, model: ModelDirectory, device: torch.device) -> VoxelSegmenter:
+        """Build it from a verified model directory; InputError on a configuration that is not MTML's."""
+        try:
+            network = MTML(MTMLConfig(**model.config["network"]))
+            thresholds = Thresholds.from_dict(model.config["thresholds"])
+        except TypeError as error:
+            raise InputError(f"{model.path / 'model.yaml'}: {error}") from None
+        model.load_into(network)
+        return cls(network, thresholds, device)
 
     @torch.inference_mode()
     def predict(self, features: Tensor, voxels: Tensor, size: tuple[int, int, int]) -> Prediction:
