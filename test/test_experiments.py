@@ -1,7 +1,9 @@
 """``instseg experiment``: the table by hand, and a whole grid at a tiny size, interrupted and taken up again."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,7 +14,10 @@ pytest.importorskip("matplotlib")
 
 from instseg_ros.cli import main  # noqa: E402
 from instseg_ros.evaluation.experiment_report import experiment_figure, experiment_table  # noqa: E402
+from instseg_ros.methods.model_directory import read_config  # noqa: E402
 from instseg_ros.training import experiments  # noqa: E402
+from instseg_ros.training.config import read_training_config  # noqa: E402
+from instseg_ros.training.fit_insegan import RunConfig  # noqa: E402
 
 TINY = {
     "network": {"kind": "3d", "size": 32, "instances": 2, "latent": 8, "template": 4, "template_channels": 4, "volume": 8,
@@ -68,6 +73,20 @@ def test_every_experiment_of_the_paper_is_there():
     assert [v.share for v in data.variants] == [0.1, 0.25, 0.5, 1.0]
 
 
+def test_every_remedy_is_a_switch_of_the_improved_configuration():
+    experiment = experiments.EXPERIMENTS["insegan-remedies"]
+    assert experiment.config == "insegan_improved" and experiment.variants[0].change == {}
+    improved = read_training_config(experiment.config)
+    whole = asdict(RunConfig.read(improved))
+    for variant in experiment.variants[1:]:
+        changed = asdict(RunConfig.read(experiments._changed(improved, variant)))
+        for section, values in variant.change.items():  # each key is known and differs from what the configuration has
+            assert values.keys() == {key for key in whole[section] if whole[section][key] != changed[section][key]}, variant.name
+        assert {name for name in whole if whole[name] != changed[name]} == variant.change.keys(), variant.name
+    names = [v.name for v in experiment.variants]
+    assert len(set(map(experiments.slug, names))) == len(names)
+
+
 @pytest.fixture
 def tiny(tmp_path) -> list[str]:
     """Arguments of an experiment on 24 training and 2 test images."""
@@ -111,6 +130,83 @@ def test_an_interrupted_experiment_goes_on_and_gives_the_same(tiny, tmp_path, mo
     assert error.splitlines()[-1].startswith("instseg experiment: ") and "another" in error
 
 
+def test_the_time_of_a_training_survives_breaks_in_it_and_behind_it(tiny, tmp_path, monkeypatch):
+    """Broken off in the training, then between training and scoring: the parts of the training are added up, nothing else."""
+    experiment = experiments.Experiment("Title", (experiments.Variant("one"),))
+    monkeypatch.setitem(experiments.EXPERIMENTS, "insegan-data", experiment)
+    command = ["experiment", "insegan-data", "--out", str(tmp_path / "out"), *tiny]
+    clock = [100.0]
+    monkeypatch.setattr(experiments, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    fit, score = experiments.fit_insegan, experiments._score
+
+    def broken(*_, **__):
+        clock[0] += 5
+        raise KeyboardInterrupt
+
+    def whole(*args, **options):
+        clock[0] += 20
+        return fit(*args, **options)
+
+    def unscored(plan, part, answer, keep=None):
+        clock[0] += 1000
+        if keep:
+            raise KeyboardInterrupt
+        return score(plan, part, answer, keep)
+
+    monkeypatch.setattr(experiments, "fit_insegan", broken)
+    assert main(command) == 130
+    monkeypatch.setattr(experiments, "fit_insegan", whole)
+    monkeypatch.setattr(experiments, "_score", unscored)
+    assert main(command) == 130
+    monkeypatch.setattr(experiments, "fit_insegan", broken)  # is not called again
+    monkeypatch.setattr(experiments, "_score", score)
+    assert main(command) == 0
+    assert [c["seconds"] for c in json.loads((tmp_path / "out" / "insegan-data.json").read_text())["cells"]] == [0.0, 25.0]
+
+
+EXPLICIT = {
+    "network": {"kind": "explicit", "size": 32, "instances": 2, "width": 4},
+    "template": {"rounds": 1, "images": 4, "rotations": 24, "steps": 2, "trial_images": 2, "resolution": 12, "polish": 1},
+    "pool": {"images": 6, "rotations": 24, "steps": 2},
+    "trainer": {"batch_size": 4, "epochs": 2, "validation_images": 2},
+    "thresholds": {"search": True, "refine_steps": 2},
+}
+
+
+def test_switches_of_the_answer_train_nothing(tiny, tmp_path, monkeypatch, capsys):
+    (tmp_path / "explicit.yaml").write_text(yaml.safe_dump(EXPLICIT))
+    tiny[tiny.index("--config") + 1] = str(tmp_path / "explicit.yaml")
+    keep = ("all remedies", "no search", "neither (encoder alone)", "no polish of the template")
+    experiment = experiments.EXPERIMENTS["insegan-remedies"]
+    variants = tuple(v for v in experiment.variants if v.name in keep)
+    monkeypatch.setitem(experiments.EXPERIMENTS, "insegan-remedies", replace(experiment, variants=variants))
+    trained, fit = [], experiments.fit_insegan
+    monkeypatch.setattr(experiments, "fit_insegan", lambda *a, **k: (trained.append(a[1].parent.name), fit(*a, **k))[1])
+    out = tmp_path / "out"
+    assert main(["experiment", "insegan-remedies", "--out", str(out), *tiny]) == 0
+    assert trained == ["all-remedies", "no-polish-of-the-template"]
+    models = {folder: read_config(out / "box" / folder / "seed0") for folder in ("all-remedies", "no-search", "neither-encoder-alone")}
+    whole = models["all-remedies"]
+    for folder, change in (("no-search", {"search": False}), ("neither-encoder-alone", {"search": False, "refine_steps": 0})):
+        assert models[folder]["weights_sha256"] == whole["weights_sha256"]
+        assert models[folder]["thresholds"] == whole["thresholds"] | change
+    assert not list(out.rglob("answers.npz"))
+
+    # The trained one varied as a given model: the same figures, no training.
+    command = ["experiment", "insegan-remedies", "--model", str(out / "box" / "all-remedies" / "seed0"), "--parts", "box"]
+    command += ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "given"), "--device", "cpu"]
+    assert main(command) == 0 and len(trained) == 2
+    first, again = (json.loads((folder / "insegan-remedies.json").read_text())["cells"] for folder in (out, tmp_path / "given"))
+    same = [cell for cell in first if cell["variant"] != "no polish of the template"]
+    assert [c["variant"] for c in again] == [experiments.KMEANS, *keep[:3]]
+    assert [c | {"seconds": 0} for c in again] == [c | {"seconds": 0} for c in same]
+    assert (tmp_path / "given" / "insegan-remedies.png").stat().st_size > 10000
+
+    capsys.readouterr()
+    assert main([*command, "--seeds", "2"]) == 2
+    assert "--model" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [(["--seeds", "0"], "--seeds"), (["--steps", "0"], "--steps"), (["--parts", "cog"], "cog"), (["--config", "none"], "none")],
@@ -126,8 +222,6 @@ def test_bad_requests_are_one_line(tiny, tmp_path, change, message, capsys):
 def test_the_benchmark_is_made_and_one_training_run_of_it(tiny, tmp_path, monkeypatch):
     """Without --data: images of the standard set (here a small one) are made in the cache, the hard ones found."""
     pytest.importorskip("mujoco")
-    from dataclasses import replace
-
     from instseg_ros.synthesis import benchmark
 
     read = benchmark.read_benchmark

@@ -17,14 +17,16 @@ HELP = """Repeat an experiment of InSeGAN's section 4.1 on simulated bins, or MT
   insegan-ablation   losses (Table 2), matching by OT, Hungarian and greedy, 3-D against 2-D generator
   insegan-instances  a model of n = 1…7 instances for piles of 5 (Fig. 4b)
   insegan-data       shares of the training images (Fig. 4a)
+  insegan-remedies   the improved configuration with each remedy switched off alone; --model: only those of the answer
   mtml-toy           embedding only against multi-task, right and noisy semantics (MTML, Table 1)
 
 Every cell (part or noise, variant, seed) is a model directory in OUT; the same command goes on where it was interrupted and reads
 back what is finished. OUT/NAME.md, .json and .png hold the table, all figures and the plot, baselines beside them."""
 EXAMPLE = """instseg experiment insegan-ablation --parts bolt,obj01 --seeds 3 --out runs/ablation
+  instseg experiment insegan-remedies --model insegan-bolt --parts bolt --out runs/remedies
   instseg experiment mtml-toy --out runs/mtml-toy"""
-NAMES = ("insegan-ablation", "insegan-instances", "insegan-data", "mtml-toy")
-INSEGAN = {"parts": "bolt,obj01", "seeds": 1, "config": "insegan_faithful", "benchmark": "insta10-sim-small", "workers": 1}
+NAMES = ("insegan-ablation", "insegan-instances", "insegan-data", "insegan-remedies", "mtml-toy")
+INSEGAN = {"parts": "bolt,obj01", "seeds": 1, "benchmark": "insta10-sim-small", "workers": 1}
 """Defaults of InSeGAN's experiments; options that are only theirs have no default of their own, so that they can be refused."""
 
 
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the cells and of the report")
     parser.add_argument("--seeds", metavar="N", type=int, help="trainings of each variant, from --seed on (default 1; mtml-toy 5)")
     parser.add_argument("--steps", metavar="N", type=int, help="optimiser steps of each training (default: the configuration's epochs)")
-    parser.add_argument("--config", metavar="FILE", help="what is varied (default insegan_faithful; mtml-toy: mtml_toy)")
+    parser.add_argument("--config", metavar="FILE", help="what is varied (default insegan_faithful; insegan-remedies: insegan_improved; mtml-toy: mtml_toy)")
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="use DIR/PART, BOP datasets with the splits train and test, instead of the benchmark; "
         "mtml-toy: voxel scenes (default: 900 and 100 are made in OUT/voxels)",
@@ -43,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images = parser.add_argument_group("insegan")
     images.add_argument("--parts", metavar="NAME[,NAME…]", help="parts, or all (default bolt,obj01, as in Table 2)")
     images.add_argument("--benchmark", metavar="NAME", help="standard set (default insta10-sim-small)")
+    images.add_argument("--model", metavar="DIR", help="insegan-remedies: vary the answer of this model (or shipped one), train nothing")
     images.add_argument("--workers", type=int, metavar="N", help="processes that make missing images (default 1)")
     parser.add_argument("--device", default="auto", help="of the segmenters: auto, cpu, cuda or cuda:N (default auto)")
     add_common_arguments(parser)
@@ -63,12 +66,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ..evaluation.experiment_report import experiment_figure, experiment_table
     from ..files import write_atomic, write_json
     from ..progress import ProgressBars
+    from ..resources import find_model
     from ..training.config import read_training_config
     from ..training.experiments import EXPERIMENTS, Plan, run_experiment
 
     experiment = EXPERIMENTS[args.name]
     seeds = tuple(range(args.seed, args.seed + args.seeds))
-    plan = Plan(args.name, read_training_config(args.config), seeds, args.steps, args.limit, args.device)
+    if args.model and (args.name != "insegan-remedies" or args.seeds > 1 or args.steps or args.config):
+        raise InputError("--model goes with insegan-remedies alone, and without --seeds, --steps and --config: leave one of them out")
+    config = read_training_config(args.config or experiment.config)
+    plan = Plan(args.name, config, seeds, args.steps, args.limit, args.device, find_model(args.model) if args.model else None)
 
     def report(cells: list[dict[str, Any]]) -> None:
         """Written after every cell: a long run can be looked at."""

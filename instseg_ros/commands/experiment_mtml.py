@@ -15,7 +15,7 @@ SEEDS = 5
 
 def run_toy(args: argparse.Namespace) -> dict[str, Any]:
     """Run what is missing; returns all results."""
-    for option in ("parts", "benchmark", "workers"):
+    for option in ("parts", "benchmark", "workers", "model"):
         if getattr(args, option) is not None:
             raise InputError(f"--{option} is for InSeGAN's experiments: leave it out")
     from ..evaluation.voxel_report import voxel_figure, voxel_table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,13 +14,18 @@ from typing import Any
 
 from ..evaluation.hard import kmeans_answer
 from ..evaluation.image_set import ImageSet, evaluate_sets
+from ..evaluation.kept import KeptAnswers
+from ..files import read_json, write_json
 from ..methods.insegan.network import network_config
+from ..methods.model_directory import read_config
 from ..methods.segmenter import load_segmenter
 from .cells import finished_or, slug
 from .depth_images import DepthImages, Progress
 from .fit_insegan import fit_insegan
+from .remedies import OFF, answer_only, switch
 
 KMEANS = "k-means (count and foreground given)"
+UNCHANGED = "all remedies"
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Variants of one question. ``axis`` names what the variants' numbers mean where they are points of a curve."""
+    """Variants of one question. ``axis`` names what the variants' numbers mean where they are points of a curve; ``config`` is
+    the shipped configuration that is varied unless another is given."""
 
     title: str
     variants: tuple[Variant, ...]
     axis: str = ""
+    config: str = "insegan_faithful"
 
 
 def _losses(name: str, matching: str, intermediate: float, perceptual: float, **network: Any) -> Variant:
@@ -67,6 +75,11 @@ EXPERIMENTS = {
         tuple(Variant(str(share), share=share) for share in (0.1, 0.25, 0.5, 1.0)),
         "share of the training images",
     ),
+    "insegan-remedies": Experiment(
+        "Remedies of the improved configuration, each switched off alone",
+        (Variant(UNCHANGED), *(Variant(name, change) for name, change in OFF.items())),
+        config="insegan_improved",
+    ),
 }
 
 
@@ -91,6 +104,7 @@ class Plan:
         steps: optimiser steps of each training, None = the configuration's epochs.
         limit: test images of each part, None = all.
         device: of the segmenters.
+        model: a trained model, which takes the place of the trainings; then only what changes answers alone is varied.
     """
 
     experiment: str
@@ -99,6 +113,7 @@ class Plan:
     steps: int | None = None
     limit: int | None = None
     device: str = "auto"
+    model: Path | None = None
 
 
 def run_experiment(
@@ -135,25 +150,49 @@ def _cells(plan: Plan, parts: Sequence[PartImages]) -> Iterator[tuple[PartImages
     for seed in plan.seeds:
         for part in parts:
             for variant in EXPERIMENTS[plan.experiment].variants:
-                yield part, variant, seed
+                if plan.model is None or not variant.change or answer_only(variant.change):
+                    yield part, variant, seed
 
 
 def _train(
     plan: Plan, part: PartImages, variant: Variant, seed: int, folder: Path, out: Path, progress: Progress
 ) -> dict[str, Any]:
-    config = _changed(plan.config, variant)
+    if plan.model or answer_only(variant.change):
+        source = plan.model or out / part.name / slug(UNCHANGED) / f"seed{seed}"
+        made = {"train_images": switch(source, folder, variant.name, variant.change), "seconds": 0.0}
+    else:
+        made = _fit(plan, part, variant, seed, folder, out, progress)
+    segmenter = load_segmenter(folder, plan.device)
+    kept = folder / "answers.npz"
+    scores = _score(plan, part, lambda frame, truth: segmenter.segment(frame), lambda _: KeptAnswers(kept, _request(plan, part, variant, seed)))
+    kept.unlink(missing_ok=True)
+    shutil.rmtree(folder / "run", ignore_errors=True)  # optimiser states: the model itself stays
+    return {"part": part.name, "variant": variant.name, "seed": seed, **scores, **made}
+
+
+def _fit(
+    plan: Plan, part: PartImages, variant: Variant, seed: int, folder: Path, out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Train the model of a cell, or go on with it. Returns ``train_images`` and ``seconds``, None where nobody has measured them."""
+    config, spent = _changed(plan.config, variant), folder / "seconds.json"
     images = part.train(out / part.name / "images", network_config(config.get("network", {})).size, progress)
     if variant.share < 1:
         images = images.sample(variant.share, seed)
-    start = time.monotonic()
     if not (folder / "model.yaml").is_file():
         resume = any((folder / "run" / name).is_file() for name in ("last.ckpt", "template.safetensors"))
-        fit_insegan(images, folder, config, seed=seed, resume=resume, limit_steps=plan.steps)
-    seconds = time.monotonic() - start
-    segmenter = load_segmenter(folder, plan.device)
-    scores = _score(plan, part, lambda frame, truth: segmenter.segment(frame))
-    shutil.rmtree(folder / "run", ignore_errors=True)  # optimiser states: the model itself stays
-    return {"part": part.name, "variant": variant.name, "seed": seed, **scores, "train_images": len(images), "seconds": round(seconds, 1)}
+        with _clocked(spent):
+            fit_insegan(images, folder, config, seed=seed, resume=resume, limit_steps=plan.steps)
+    return {"train_images": len(images), "seconds": read_json(spent) if spent.is_file() else None}
+
+
+@contextmanager
+def _clocked(file: Path) -> Iterator[None]:
+    """Add the seconds that the block takes to those in ``file``, also where it is broken off (a kill -9 costs its own part)."""
+    before, start = read_json(file) if file.is_file() else 0.0, time.monotonic()
+    try:
+        yield
+    finally:
+        write_json(file, round(before + time.monotonic() - start, 1))
 
 
 def _kmeans(plan: Plan, part: PartImages) -> dict[str, Any]:
@@ -161,8 +200,8 @@ def _kmeans(plan: Plan, part: PartImages) -> dict[str, Any]:
     return {"part": part.name, "variant": KMEANS, "seed": 0, **scores, "train_images": 0, "seconds": 0.0}
 
 
-def _score(plan: Plan, part: PartImages, answer: Any) -> dict[str, Any]:
-    evaluation, hard = evaluate_sets(answer, [part.test], limit=plan.limit)
+def _score(plan: Plan, part: PartImages, answer: Any, keep: Callable[[ImageSet], KeptAnswers] | None = None) -> dict[str, Any]:
+    evaluation, hard = evaluate_sets(answer, [part.test], limit=plan.limit, keep=keep)
     keys = ("mIoU", "mIoU_best", "count_accuracy", "images")
     of = lambda e: {key: result[key] for result in (e.result(intervals=False),) for key in keys}  # noqa: E731
     scores = of(evaluation)
@@ -179,6 +218,8 @@ def _changed(config: dict[str, Any], variant: Variant) -> dict[str, Any]:
 def _request(plan: Plan, part: PartImages, variant: Variant | None, seed: int) -> dict[str, Any]:
     """What a result depends on, as it comes back from JSON."""
     request: dict[str, Any] = {"limit": plan.limit, "of": len(part.test.dataset)}
-    if variant is not None:
+    if plan.model is not None and variant is not None:
+        request |= {"model": read_config(plan.model)["weights_sha256"], "change": variant.change}
+    elif variant is not None:
         request |= {"config": _changed(plan.config, variant), "share": variant.share, "seed": seed, "steps": plan.steps}
     return request

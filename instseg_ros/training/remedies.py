@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from ..errors import InputError
+from ..methods.model_directory import ModelDirectory, write_model
 
 OFF: dict[str, dict[str, dict[str, Any]]] = {
     # in the answer alone
@@ -26,3 +30,17 @@ OFF: dict[str, dict[str, dict[str, Any]]] = {
 def answer_only(change: dict[str, dict[str, Any]]) -> bool:
     """Whether a change concerns the answer alone: the trained weights stay."""
     return change.keys() == {"thresholds"}
+
+
+def switch(source: Path, folder: Path, name: str, change: dict[str, dict[str, Any]]) -> int:
+    """Write the model ``source`` to ``folder`` with the thresholds of ``change``; all others, also those chosen in training, stay.
+
+    Returns:
+        how many images it was trained on.
+    """
+    model = ModelDirectory.read(source)
+    if model.method != "insegan":
+        raise InputError(f"{source} is a model of {model.method}: give one of insegan")
+    config = {**model.config, "name": folder.name, "thresholds": {**model.config["thresholds"], **change.get("thresholds", {})}}
+    write_model(folder, config=config, weights=model.weights, card=f"# {name}\n\nThe weights of {source}, with the thresholds {change}.\n")
+    return int(config.get("training", {}).get("distinct", 0)) or 1  # 0 would say that nothing was trained
