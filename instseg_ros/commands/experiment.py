@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the cells and of the report")
     parser.add_argument("--seeds", metavar="N", type=int, help="trainings of each variant, from --seed on (default 1; mtml-toy 5)")
     parser.add_argument("--steps", metavar="N", type=int, help="optimiser steps of each training (default: the configuration's epochs)")
-    parser.add_argument("--config", metavar="FILE", help="what is varied (default insegan_faithful; insegan-remedies: insegan_improved; mtml-toy: mtml_toy)")
+    parser.add_argument(
+        "--config", metavar="FILE", help="what is varied (default insegan_faithful; insegan-remedies: insegan_improved; mtml-toy: mtml_toy)"
+    )
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="use DIR/PART, BOP datasets with the splits train and test, instead of the benchmark; "
         "mtml-toy: voxel scenes (default: 900 and 100 are made in OUT/voxels)",

@@ -163,8 +163,8 @@ def _train(
     else:
         made = _fit(plan, part, variant, seed, folder, out, progress)
     segmenter = load_segmenter(folder, plan.device)
-    kept = folder / "answers.npz"
-    scores = _score(plan, part, lambda frame, truth: segmenter.segment(frame), lambda _: KeptAnswers(kept, _request(plan, part, variant, seed)))
+    kept, request = folder / "answers.npz", _request(plan, part, variant, seed)
+    scores = _score(plan, part, lambda frame, truth: segmenter.segment(frame), lambda _: KeptAnswers(kept, request))
     kept.unlink(missing_ok=True)
     shutil.rmtree(folder / "run", ignore_errors=True)  # optimiser states: the model itself stays
     return {"part": part.name, "variant": variant.name, "seed": seed, **scores, **made}
