@@ -18,6 +18,7 @@ REGISTRY = {
     "clusternet": "instseg_ros.methods.clusternet.segmenter:ClusterNetSegmenter",
     "insegan": "instseg_ros.methods.insegan.segmenter:InSeGANSegmenter",
     "layered": "instseg_ros.methods.layered.segmenter:LayeredSegmenter",
+    "mtml": "instseg_ros.methods.mtml.segmenter:MTMLSegmenter",
     "mask2former": "instseg_ros.methods.mask2former.segmenter:Mask2FormerSegmenter",
 }
 """``method`` of ``model.yaml`` → ``module:class``; imported only when asked for."""

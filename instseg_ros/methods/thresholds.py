@@ -10,10 +10,10 @@ from ..errors import InputError
 T = TypeVar("T")
 
 
-def read_thresholds(kind: type[T], values: dict[str, Any]) -> T:
-    """Make the thresholds (a dataclass) of a method. InputError: a key that it does not have."""
+def read_thresholds(kind: type[T], values: dict[str, Any], *, section: str = "thresholds") -> T:
+    """Make the thresholds (a dataclass), or another ``section``, of a method. InputError: a key that it does not have."""
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     unknown = values.keys() - set(known)
     if unknown:
-        raise InputError(f"thresholds: unknown key {sorted(unknown)[0]!r}, known are {', '.join(known)}")
+        raise InputError(f"{section}: unknown key {sorted(unknown)[0]!r}, known are {', '.join(known)}")
     return kind(**values)

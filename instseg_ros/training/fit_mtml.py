@@ -1,8 +1,8 @@
-"""One training run of MTML on voxel scenes: from `instseg synth voxels` to the model directory."""
+"""One training run of MTML: from voxel scenes or images of bins to the model directory."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +10,16 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from ..errors import InputError
-from ..evaluation.voxels import evaluate_voxels
 from ..methods.model_directory import write_model
 from ..methods.mtml.network import MTML, MTMLConfig
 from ..methods.mtml.voxel_segmenter import Thresholds, VoxelSegmenter
 from ..resources import find_model
-from ..synthesis.voxel_samples import load_scenes
-from ..synthesis.voxels import CLASSES, VOXEL
 from .config import SupervisedTrainerConfig, build, plain
 from .memory import keep_freed_memory
 from .mtml import LossConfig, MTMLModule
+from .mtml_sources import DataConfig, Source, open_source
 from .optimizer import OptimizerConfig
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
-from .voxel_scenes import VoxelSet, collate, usual_sizes
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What the network sees.
-
-    Attributes:
-        noise: share of the blocks of voxels whose class is wrong in the input, as a semantic segmentation errs; in [0, 1].
-    """
-
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.noise <= 1:
-            raise InputError(f"config data.noise must lie in [0, 1], got {self.noise}")
-
 
 SECTIONS = {
     "network": MTMLConfig, "loss": LossConfig, "data": DataConfig, "optimizer": OptimizerConfig, "trainer": SupervisedTrainerConfig,
@@ -47,73 +27,70 @@ SECTIONS = {
 
 
 def fit_mtml(data: Path, out: Path, config: dict[str, Any], *, seed: int, resume: bool, limit_steps: int | None = None) -> dict[str, Any]:
-    """Train on the split ``train`` of a set of voxel scenes, validate on ``val`` or else ``test``, write the model directory ``out``.
+    """Train on the split ``train`` of voxel scenes or of a BOP dataset, validate on ``val`` or else ``test``, write the model directory.
 
     ``out/run`` holds the configuration, the log and the checkpoints; ``resume`` goes on from the last of these.
 
     Args:
-        config: sections network, loss, data, optimizer, trainer, thresholds; missing keys take their defaults.
+        config: sections network, loss, data, input (of bins), optimizer, trainer, thresholds; missing keys take their defaults.
         limit_steps: stop after so many optimiser steps in all.
 
     Returns:
-        mean AP, AP50 and AP25 over the classes of the validation scenes; nothing where there are none.
+        metrics of the held-out data, of voxel scenes the mean AP, AP50 and AP25 over the classes; nothing where there are none.
 
     Raises:
         InputError: bad configuration or data; a run in ``out`` that ``resume`` would be needed for.
     """
-    check_sections(config, [*SECTIONS, "thresholds"])
+    check_sections(config, [*SECTIONS, "input", "thresholds"])
     sections = {name: build(kind, name, config.get(name, {})) for name, kind in SECTIONS.items()}
     network, loss, samples, optimizer, run = sections.values()
     checkpoint = check_run(out, resume=resume)
-    scenes = load_scenes(data, "train")
-    thresholds = Thresholds.from_dict({"usual": usual_sizes(scenes, len(CLASSES)), **config.get("thresholds", {})})
-    network = replace(network, channels=len(CLASSES))
+    source = open_source(data, samples, config.get("input", {}), seed)
+    thresholds = Thresholds.from_dict({"usual": source.usual, **config.get("thresholds", {})})
+    network = replace(network, channels=source.channels)
     pl.seed_everything(seed, workers=True, verbose=False)
     module = MTMLModule(network, loss, optimizer)
     if run.init and not resume:
         print(start_from(find_model(run.init), module.network, method="mtml"))
     keep_config(out, {**sections, "network": network, "thresholds": thresholds}, seed)
-    dataset = VoxelSet(scenes, len(CLASSES), samples.noise, seed)
+    dataset = source.dataset
     loader = DataLoader(
-        dataset, run.batch_size, shuffle=True, collate_fn=collate, num_workers=run.workers, drop_last=len(dataset) >= run.batch_size,
-        persistent_workers=run.workers > 0, generator=torch.Generator().manual_seed(seed),
+        dataset, run.batch_size, shuffle=True, collate_fn=source.collate, num_workers=run.workers,
+        drop_last=len(dataset) >= run.batch_size, persistent_workers=run.workers > 0, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     keep_freed_memory()
     trainer = fit(
         module, loader, out, run, clip=optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps, callbacks=[CountEpochs(dataset)]
     )
     metrics: dict[str, Any] = {}
-    split = next((name for name in ("val", "test") if (data / name).is_dir()), None)
-    if split and run.validation_images:
+    if run.validation_images:
         segmenter = VoxelSegmenter(module.network, thresholds, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        held_out = load_scenes(data, split)[: run.validation_images]
-        mean = evaluate_voxels(segmenter, held_out, noise=samples.noise, seed=seed)["mean"]
-        metrics = {name: round(value, 4) for name, value in mean.items()}
+        metrics = {name: round(value, 4) for name, value in source.score(segmenter, run.validation_images).items()}
     if trainer.is_global_zero:
-        facts = {"data": data.resolve().name, "scenes": len(scenes), "noise": samples.noise, "epochs": run.epochs,
-                 "batch_size": run.batch_size, "seed": seed}  # fmt: skip
-        write_mtml(out, module.network.cpu(), thresholds, facts=facts, metrics=metrics)
+        facts = {**source.facts, "steps": trainer.global_step, "batch_size": run.batch_size, "seed": seed}
+        write_mtml(out, module.network.cpu(), thresholds, source, facts=facts, metrics=metrics)
     return metrics
 
 
 def write_mtml(
-    out: Path, network: MTML, thresholds: Thresholds, *, facts: dict[str, Any], metrics: dict[str, Any]
+    out: Path, network: MTML, thresholds: Thresholds, source: Source, *, facts: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
-    """Write the model directory of a network that was trained on the toy scenes, with a first model card."""
+    """Write the model directory of a trained network, with a first model card."""
     config = {
         "method": "mtml",
         "name": out.name,
         "network": plain(asdict(network.config)),
-        "input": {"modalities": ["semantics"], "voxel": VOXEL, "classes": list(CLASSES)},
+        "input": source.inputs,
         "thresholds": plain(asdict(thresholds)),
         "amodal": False,
         "training": facts,
         "metrics": metrics,
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
+    told = ", ".join(f"{name} {', '.join(value) if isinstance(value, list) else value}" for name, value in facts.items())
     card = (
-        f"# {out.name}\n\nMTML on voxel grids of semantic labels; {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters.\n\n"
-        f"Trained on {facts['scenes']} scenes of {facts['data']} ({facts['epochs']} epochs, batch {facts['batch_size']}, seed {facts['seed']}).\n\n"
-        f"| Validation, mean of the classes | Value |\n| --- | --- |\n{rows}\n"
+        f"# {out.name}\n\nMTML on voxels of {', '.join(source.inputs['modalities'])}; "
+        f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters.\nLayers: layer 0 only (no amodal output).\n\n"
+        f"Training: {told}.\n\n| Validation | Value |\n| --- | --- |\n{rows}\n"
     )
     write_model(out, config=config, weights=network.state_dict(), card=card)

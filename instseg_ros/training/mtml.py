@@ -22,6 +22,7 @@ class LossConfig:
     Attributes:
         variance, distance, regularization: γ_var, γ_dist, γ_reg. variance_margin, distance_margin: δ_var and δ_dist.
         embedding, direction: α_FE and α_dir; direction 0 is the paper's "FE only".
+        part: weight of the cross-entropy of part against background, where the network tells them apart (not in the paper).
     """
 
     variance: float = 1.0
@@ -31,6 +32,7 @@ class LossConfig:
     distance_margin: float = 1.5
     embedding: float = 0.5
     direction: float = 1.0
+    part: float = 1.0
 
 
 def embedding_losses(
@@ -72,22 +74,33 @@ def direction_loss(v: Tensor, points: Tensor, centre: Tensor, instance: Tensor) 
 def scene_losses(
     prediction: Prediction, points: Tensor, centre: Tensor, instance: Tensor, config: LossConfig
 ) -> dict[str, Tensor]:
-    """The unweighted losses of one scene: variance, distance, regularization, direction.
+    """The unweighted losses of one scene: variance, distance, regularization, direction, and part where that is predicted.
 
     Args:
-        prediction: of its N voxels. points: (N, 3) voxel centres. centre: (C, 3). instance: (N,) int64 in 0…C−1.
+        prediction: of its N voxels. points: (N, 3) voxel centres. centre: (C, 3). instance: (N,) int64 in 0…C−1, −1 = background,
+            which only ``part`` looks at.
     """
+    losses = {}
+    if prediction.part is not None:
+        losses["part"] = F.binary_cross_entropy_with_logits(prediction.part.float(), (instance >= 0).float())
+    if not len(centre):
+        nothing = 0.0 * prediction.embedding.float().sum()
+        return {**dict.fromkeys(("variance", "distance", "regularization", "direction"), nothing), **losses}
+    use = instance >= 0
+    x, v, instance = prediction.embedding[use].float(), prediction.direction[use], instance[use]
     margins = {"variance_margin": config.variance_margin, "distance_margin": config.distance_margin}
     return {
-        **embedding_losses(prediction.embedding.float(), instance, len(centre), **margins),
-        "direction": direction_loss(prediction.direction, points, centre, instance),
+        **embedding_losses(x, instance, len(centre), **margins),
+        "direction": direction_loss(v, points[use], centre, instance),
+        **losses,
     }
 
 
 def joint_loss(losses: dict[str, Tensor], config: LossConfig) -> Tensor:
-    """Eq. 6 with Eq. 1."""
+    """Eq. 6 with Eq. 1, and the weighted ``part`` where there is one."""
     embedding = sum(getattr(config, name) * losses[name] for name in ("variance", "distance", "regularization"))
-    return config.embedding * embedding + config.direction * losses["direction"]
+    joint = config.embedding * embedding + config.direction * losses["direction"]
+    return joint + config.part * losses["part"] if "part" in losses else joint
 
 
 class MTMLModule(pl.LightningModule):
@@ -102,11 +115,10 @@ class MTMLModule(pl.LightningModule):
         prediction = self.network(batch["grid"], batch["voxels"])
         sizes = [len(instance) for instance in batch["instance"]]
         points = (batch["voxels"][:, 1:] + 0.5).split(sizes)
+        rows = torch.arange(len(batch["voxels"]), device=batch["voxels"].device).split(sizes)
         each = [
-            scene_losses(Prediction(x, v), p, centre, instance, self.loss)
-            for x, v, p, centre, instance in zip(
-                prediction.embedding.split(sizes), prediction.direction.split(sizes), points, batch["centre"], batch["instance"]
-            )
+            scene_losses(prediction.select(row), p, centre, instance, self.loss)
+            for row, p, centre, instance in zip(rows, points, batch["centre"], batch["instance"])
         ]
         losses = {name: torch.stack([scene[name] for scene in each]).mean() for name in each[0]}
         total = joint_loss(losses, self.loss)

@@ -25,6 +25,7 @@ class MTMLConfig:
         up: channels of the transposed convolutions. head: channels of the two layers before the outputs.
         embedding: dimensions of the feature embedding.
         detail: also feed the input and the stem of each voxel to the head (not in the paper; sharper borders).
+        part: a third output, whether the voxel belongs to an instance at all (not in the paper, where the semantics tell).
     """
 
     channels: int = 5
@@ -39,6 +40,7 @@ class MTMLConfig:
     head: int = 64
     embedding: int = 4
     detail: bool = False
+    part: bool = False
 
     def __post_init__(self) -> None:
         for name in ("stem_stride", "pool"):
@@ -62,10 +64,16 @@ class Prediction(NamedTuple):
     Attributes:
         embedding: (N, E) x, close together within an instance.
         direction: (N, 3) v, unit vector along the grid's axes towards the centre of the instance.
+        part: (N,) logit of belonging to an instance, None where the network does not say.
     """
 
     embedding: Tensor
     direction: Tensor
+    part: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Prediction:
+        """Those of some voxels: a mask (N,) or row numbers."""
+        return Prediction(*(None if x is None else x[rows] for x in self))
 
 
 class MTML(nn.Module):
@@ -86,7 +94,7 @@ class MTML(nn.Module):
         detail = c.channels + (c.stem if c.stem_stride == 1 else 0) if c.detail else 0
         self.head = nn.Sequential(
             nn.Linear(widths[-1] + detail, c.head), nn.ReLU(inplace=True), nn.Linear(c.head, c.head), nn.ReLU(inplace=True),
-            nn.Linear(c.head, c.embedding + 3),
+            nn.Linear(c.head, c.embedding + 3 + c.part),
         )  # fmt: skip
         for module in self.modules():  # without normalisation the scale must be right from the start
             if isinstance(module, nn.Conv3d):
@@ -120,8 +128,9 @@ class MTML(nn.Module):
             rows.append(_gather(padded, voxels).to(rows[0].dtype))
             if self.config.stem_stride == 1:
                 rows.append(_gather(stem, voxels))
-        embedding, direction = self.head(torch.cat(rows, 1)).split([self.config.embedding, 3], 1)
-        return Prediction(embedding, F.normalize(direction.float(), dim=1, eps=1e-6))
+        c = self.config
+        embedding, direction, part = self.head(torch.cat(rows, 1)).split([c.embedding, 3, int(c.part)], 1)
+        return Prediction(embedding, F.normalize(direction.float(), dim=1, eps=1e-6), part[:, 0] if c.part else None)
 
 
 class Residual(nn.Module):
