@@ -82,8 +82,8 @@ def remove_dead_segments() -> None:
     """Remove the shared memory of Fast DDS processes that were killed: their lock files are no longer locked.
 
     Segments only, whose names are never used again. Ports (``fastdds_port7411``) are: a process that starts takes over the one
-    that a dead process left and tells those who send to it. If it were removed meanwhile, they would listen and send to
-    different memory of the same name.
+    that a dead process left. If it were removed meanwhile, listener and senders could end up with different memory of the same
+    name; ``shared_memory_ports`` sees to it that they do not.
     """
     for lock in FOLDER.glob("fast*_el"):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import struct
 import time
 from pathlib import Path
 
@@ -134,6 +135,54 @@ def test_a_killed_camera_is_replaced_while_the_segmenter_goes_on(start, client):
         before = len(client.heard["masks"])
         client.wait_for("masks", before + 5)
         camera.kill()
+    assert node.stop() == 0
+
+
+LISTENER = 20612
+"""Bytes from a port's number to the state of its first reader (Fast DDS 3.2)."""
+IN_USE, WAITING, PROCESSING = 1, 2, 4
+
+
+def _die_between_two_messages(child):
+    """Kill a process, and leave its ports as if their readers had been neither waiting for a message nor at work on one, which is
+    so for half a thousandth of the time: nobody who writes to such a port can see that its reader is dead."""
+    links = [os.readlink(link) for link in Path(f"/proc/{child.process.pid}/fd").iterdir() if link.exists()]
+    ports = [Path(link.removesuffix("_el")) for link in links if re.search(r"/fastdds_port\d+_el$", link)]
+    child.kill()
+    assert ports
+    for path in ports:
+        with path.open("r+b") as file:
+            memory = file.read()
+            number = int(path.name.removeprefix("fastdds_port"))
+            state = memory.find(struct.pack("<IIII", number, 1, 1000, 333)) + LISTENER
+            if not memory[state] & IN_USE or memory[state] & ~(IN_USE | WAITING | PROCESSING):
+                pytest.skip("another Fast DDS: the state of a port's reader is elsewhere")
+            file.seek(state)
+            file.write(bytes([IN_USE]))
+
+
+def test_a_segmenter_that_died_between_two_messages_is_replaced(start, client):
+    """A camera of another package goes on; without ``mark_dead_ports`` it would write to the dead node's memory for ever."""
+    start("camera").wait_for("up")
+    for _ in range(3):
+        node = start("segmenter")
+        node.wait_for(RUNNING)
+        if not client.heard["masks"]:
+            client.hear("masks")
+        before = len(client.heard["masks"])
+        client.wait_for("masks", before + 5)
+        _die_between_two_messages(node)
+
+
+def test_a_planner_that_died_between_two_messages_is_replaced(start, client):
+    """The segmenter goes on; without ``PortWatch`` it would write to the dead planner's memory for ever."""
+    start("camera").wait_for("up")
+    node = start("segmenter")
+    node.wait_for(RUNNING)
+    for _ in range(3):
+        listener = start("listener", "/instseg/masks")
+        listener.wait_for("heard")
+        _die_between_two_messages(listener)
     assert node.stop() == 0
 
 

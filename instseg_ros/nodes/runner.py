@@ -16,6 +16,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..errors import InputError
 from ..shared_memory import remove_dead_segments
+from ..shared_memory_ports import PortWatch, mark_dead_ports
 from .signals import Signals
 
 
@@ -45,7 +46,10 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
     """
     stop = threading.Event()
     signals = Signals(stop)
-    remove_dead_segments()  # of a node that was killed: restarted often enough, they would fill the memory
+    # Of nodes that were killed: segments would fill the memory, and ports go on being written to by those who knew them.
+    remove_dead_segments()
+    mark_dead_ports()
+    threading.Thread(target=PortWatch().run, args=[stop], name="ports", daemon=True).start()
     # rclpy's own handlers would take ROS down at once, under the feet of the frame in hand.
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
