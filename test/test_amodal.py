@@ -97,7 +97,11 @@ def labelled(n: int) -> st.SearchStrategy[np.ndarray]:
 def test_any_two_answers_give_a_consistent_one(labels, layers):
     labels, ids = labels[0], np.array([7, 3, 9], np.uint16)
     n, m = 3, 4
-    fields = lambda k: (np.ones(k, np.float32), np.zeros((k, 3), np.float32), np.tile(np.eye(3, dtype=np.float32), (k, 1, 1)), np.ones(k, np.float32), np.arange(k, dtype=np.int32))  # noqa: E731, E501
+
+    def fields(k: int) -> tuple[np.ndarray, ...]:
+        covariance = np.tile(np.eye(3, dtype=np.float32), (k, 1, 1))
+        return np.ones(k, np.float32), np.zeros((k, 3), np.float32), covariance, np.ones(k, np.float32), np.arange(k, dtype=np.int32)
+
     both = with_layers(Instances(labels, *fields(n), ids=ids), Instances(layers[0], *fields(m), layers))
     assert np.array_equal(both.layers[0], labels) and np.array_equal(both.ids, ids) and len(both.layers) == 3
     for column in both.layers.reshape(3, -1).T:

@@ -12,20 +12,26 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from ..training.experiments import PartImages
 
-HELP = """Repeat an experiment of InSeGAN's section 4.1 on simulated bins, or MTML's on voxel scenes of boxes:
+HELP = """Repeat an experiment of InSeGAN's section 4.1 on simulated bins, MTML's on voxel scenes of boxes, or those of Layered Embeddings on shapes:
 
   insegan-ablation   losses (Table 2), matching by OT, Hungarian and greedy, 3-D against 2-D generator
   insegan-instances  a model of n = 1…7 instances for piles of 5 (Fig. 4b)
   insegan-data       shares of the training images (Fig. 4a)
   insegan-remedies   the improved configuration with each remedy switched off alone; --model: only those of the answer
   mtml-toy           embedding only against multi-task, right and noisy semantics (MTML, Table 1)
+  layered-ceilings   perfect labels cut to 2, 3, 4 layers (Layered Embeddings, Table 2); trains nothing
+  layered-truth      classes or clusters of --model replaced by the truth (section 5); trains nothing
+  layered-layers     networks of 2, 3 and 4 layers
+  layered-embedding  embeddings of 1…6 and 16 dimensions, 6…30 rectangles (Fig. 3)
 
-Every cell (part or noise, variant, seed) is a model directory in OUT; the same command goes on where it was interrupted and reads
-back what is finished. OUT/NAME.md, .json and .png hold the table, all figures and the plot, baselines beside them."""
+Every cell (part, noise or number of shapes, variant, seed) is a folder in OUT, with the model where one is trained; the same command
+goes on where it was interrupted and reads back what is finished. OUT/NAME.md, .json and .png hold the table, all figures and the plot, baselines beside them."""
 EXAMPLE = """instseg experiment insegan-ablation --parts bolt,obj01 --seeds 3 --out runs/ablation
   instseg experiment insegan-remedies --model insegan-bolt --parts bolt --out runs/remedies
-  instseg experiment mtml-toy --out runs/mtml-toy"""
-NAMES = ("insegan-ablation", "insegan-instances", "insegan-data", "insegan-remedies", "mtml-toy")
+  instseg experiment mtml-toy --out runs/mtml-toy
+  instseg experiment layered-layers --config layered_shapes --instances 6 --out runs/layers"""
+NAMES = ("insegan-ablation", "insegan-instances", "insegan-data", "insegan-remedies", "mtml-toy",
+         "layered-ceilings", "layered-truth", "layered-layers", "layered-embedding")  # fmt: skip
 INSEGAN = {"parts": "bolt,obj01", "seeds": 1, "benchmark": "insta10-sim-small", "workers": 1}
 """Defaults of InSeGAN's experiments; options that are only theirs have no default of their own, so that they can be refused."""
 
@@ -37,17 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="N", type=int, help="trainings of each variant, from --seed on (default 1; mtml-toy 5)")
     parser.add_argument("--steps", metavar="N", type=int, help="optimiser steps of each training (default: the configuration's epochs)")
     parser.add_argument(
-        "--config", metavar="FILE", help="what is varied (default insegan_faithful; insegan-remedies: insegan_improved; mtml-toy: mtml_toy)"
-    )
+        "--config", metavar="FILE",
+        help="what is varied (default insegan_faithful; insegan-remedies: insegan_improved; mtml-toy: mtml_toy; layered: layered_paper)",
+    )  # fmt: skip
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="use DIR/PART, BOP datasets with the splits train and test, instead of the benchmark; "
         "mtml-toy: voxel scenes (default: 900 and 100 are made in OUT/voxels)",
     )  # fmt: skip
-    parser.add_argument("--limit", metavar="N", type=int, help="only N test images a part (mtml-toy: scenes)")
+    parser.add_argument("--limit", metavar="N", type=int, help="only N test images a part (mtml-toy: scenes; layered: default 1000)")
+    parser.add_argument("--instances", metavar="N[,N…]", help="layered: shapes of each class in an image (default: those of the experiment)")
     images = parser.add_argument_group("insegan")
     images.add_argument("--parts", metavar="NAME[,NAME…]", help="parts, or all (default bolt,obj01, as in Table 2)")
     images.add_argument("--benchmark", metavar="NAME", help="standard set (default insta10-sim-small)")
-    images.add_argument("--model", metavar="DIR", help="insegan-remedies: vary the answer of this model (or shipped one), train nothing")
+    images.add_argument("--model", metavar="DIR", help="insegan-remedies: vary the answer of this model, train nothing; layered-truth: default layered-shapes")
     images.add_argument("--workers", type=int, metavar="N", help="processes that make missing images (default 1)")
     parser.add_argument("--device", default="auto", help="of the segmenters: auto, cpu, cuda or cuda:N (default auto)")
     add_common_arguments(parser)
@@ -63,6 +71,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from .experiment_mtml import run_toy
 
         return run_toy(args)
+    if args.name.startswith("layered-"):
+        from .experiment_layered import run_layered
+
+        return run_layered(args)
+    if args.instances is not None:
+        raise InputError(f"--instances is for layered experiments, {args.name} has its own: leave it out")
     for option, default in INSEGAN.items():
         setattr(args, option, default if getattr(args, option) is None else getattr(args, option))
     from ..evaluation.experiment_report import experiment_figure, experiment_table

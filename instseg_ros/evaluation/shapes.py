@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..frame import Frame
 from ..instances import Instances
-from ..methods.layered.stack import without_hidden
-from ..synthesis.shapes import ShapesRecipe
+from ..methods.layered.segmenter import LayeredSegmenter, answer
+from ..methods.layered.stack import compact, without_hidden
+from ..synthesis.shapes import SHAPES, ShapesRecipe
 from .coco import CocoEvaluation, Masks, encode_layers
 from .evaluation import jsonable
 from .protocol import HIDDEN
@@ -75,6 +77,35 @@ def ceiling(layers: int) -> Answer:
     return answer
 
 
+def with_truth(segmenter: LayeredSegmenter, instances: int, *, true_classes: bool = False, true_clusters: bool = False) -> Answer:
+    """The answer of a network of which some steps are replaced by the truth (the paper's ablations, section 5).
+
+    The images are of the network's classes, in its order.
+
+    Args:
+        instances: shapes of each class in an image.
+        true_classes: the class of every cell is the true one; its score stays what the network gives to that class.
+        true_clusters: the cells that are of any class belong to their true instances.
+    """
+
+    def replaced(frame: Frame, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        prediction = segmenter.predict(frame)
+        semantic = prediction.semantic[0].cpu()
+        cells = without_hidden(to_cells(truth))[: len(semantic)].astype(np.int64)
+        cells = np.pad(cells, [(0, len(semantic) - len(cells)), (0, 0), (0, 0)])
+        # Rows are grouped by class.
+        kind = torch.from_numpy(-(-cells // instances)) if true_classes else semantic.argmax(1)
+        if not true_clusters:
+            found = answer(frame, segmenter.cluster(prediction, kind.to(prediction.semantic.device)), segmenter.thresholds)
+            return found.layers, found.score
+        cells = np.where(kind.numpy() > 0, cells, 0)
+        share = semantic.softmax(1).gather(1, kind[:, None]).numpy()
+        count, total = (np.bincount(cells.ravel(), weight, int(truth.max(initial=0)) + 1)[1:] for weight in (None, share.ravel()))
+        return compact(cells.astype(np.uint16)).repeat(STRIDE, 1).repeat(STRIDE, 2), total / np.maximum(count, 1)
+
+    return replaced
+
+
 def of_segmenter(segment: Callable[[Frame], Instances]) -> Answer:
     """The answer of a segmenter."""
 
@@ -86,24 +117,30 @@ def of_segmenter(segment: Callable[[Frame], Instances]) -> Answer:
 
 
 def evaluate_shapes(
-    answers: dict[str, Answer], instances: int, images: int = IMAGES, seed: int = 0, progress: Callable[[], Any] = lambda: None
+    answers: dict[str, Answer],
+    instances: int,
+    images: int = IMAGES,
+    seed: int = 0,
+    progress: Callable[[], Any] = lambda: None,
+    classes: tuple[str, ...] = tuple(SHAPES),
 ) -> dict[str, dict[str, Any]]:
     """Score answers on the same test images, which no training draws: name → figures of :class:`ShapesEvaluation`.
 
     Args:
         instances: shapes of each class in an image.
         progress: called after each image.
+        classes: of the shapes.
     """
     evaluations = {name: ShapesEvaluation() for name in answers}
     for i in range(images):
-        frame, truth = drawn_image(instances, i, seed)
+        frame, truth = drawn_image(instances, i, seed, classes)
         for name, answer in answers.items():
             evaluations[name].add(truth, *answer(frame, truth))
         progress()
     return {name: evaluation.result() for name, evaluation in evaluations.items()}
 
 
-def drawn_image(instances: int, i: int, seed: int = 0) -> tuple[Frame, np.ndarray]:
+def drawn_image(instances: int, i: int, seed: int = 0, classes: tuple[str, ...] = tuple(SHAPES)) -> tuple[Frame, np.ndarray]:
     """Test image ``i`` and its true stack (D, H, W)."""
-    shapes = ShapesRecipe(1, instances, split="test", seed=seed).draw(i)
+    shapes = ShapesRecipe(1, instances, classes, split="test", seed=seed).draw(i)
     return Frame(shapes.depth, shapes.K, shapes.color), shapes.layers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def finished_or(folder: Path, request: dict[str, Any], work: Callable[[], dict[s
         stored["result"] = work()
         write_json(file, {"request": request, "result": stored["result"]})
     return stored["result"]
+
+
+def changed(config: dict[str, Any], *changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A configuration with the values of ``changes`` in its sections, later ones last."""
+    result = deepcopy(config)
+    for change in changes:
+        for section, values in change.items():
+            result[section] = {**result.get(section, {}), **values}
+    return result
 
 
 def slug(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..methods.model_directory import ModelDirectory
 from ..methods.mtml.voxel_segmenter import VoxelSegmenter
 from ..methods.segmenter import choose_device
 from ..synthesis.voxel_samples import Voxels, load_scenes
-from .cells import finished_or, slug
+from .cells import changed, finished_or, slug
 from .fit_mtml import fit_mtml
 
 BASELINES = {"semantic label as instance": evaluate_semantics, "connected components": evaluate_components}
@@ -70,7 +69,7 @@ def run_experiment(plan: Plan, out: Path, *, report: Callable[[list[dict[str, An
         if seed is None:
             work = partial(_baseline, method, noise, scenes)
         else:
-            config = _changed(plan.config, TASKS[method], {"data": {"noise": noise}, "trainer": {"validation_images": 0}})
+            config = changed(plan.config, TASKS[method], {"data": {"noise": noise}, "trainer": {"validation_images": 0}})
             request |= {"config": config, "seed": seed, "steps": plan.steps}
             work = partial(_train, plan, config, method, noise, seed, folder, scenes)
         results.append(finished_or(folder, request, work))
@@ -109,11 +108,3 @@ def _train(
 
 def _result(method: str, noise: float, seed: int | None, scores: Table, scenes: Sequence[Voxels], seconds: float) -> dict[str, Any]:
     return {"method": method, "noise": noise, "seed": seed, "scores": scores, "test_scenes": len(scenes), "seconds": round(seconds, 1)}
-
-
-def _changed(config: dict[str, Any], *changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    changed = deepcopy(config)
-    for change in changes:
-        for section, values in change.items():
-            changed[section] = {**changed.get(section, {}), **values}
-    return changed

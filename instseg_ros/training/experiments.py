@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..files import read_json, write_json
 from ..methods.insegan.network import network_config
 from ..methods.model_directory import read_config
 from ..methods.segmenter import load_segmenter
-from .cells import finished_or, slug
+from .cells import changed, finished_or, slug
 from .depth_images import DepthImages, Progress
 from .fit_insegan import fit_insegan
 from .remedies import OFF, answer_only, switch
@@ -127,7 +126,7 @@ def run_experiment(
 
     Returns:
         one result a cell, k-means on the same images first: part, variant, seed, mIoU, mIoU_best, hard (the same keys, or
-        None), train_images, test_images, seconds of training.
+        None), train_images, test_images, seconds of training (0 where none was needed, None where nobody measured them).
 
     Raises:
         InputError: a cell in ``out`` was made with another plan, and what the training raises.
@@ -174,7 +173,7 @@ def _fit(
     plan: Plan, part: PartImages, variant: Variant, seed: int, folder: Path, out: Path, progress: Progress
 ) -> dict[str, Any]:
     """Train the model of a cell, or go on with it. Returns ``train_images`` and ``seconds``, None where nobody has measured them."""
-    config, spent = _changed(plan.config, variant), folder / "seconds.json"
+    config, spent = changed(plan.config, variant.change), folder / "seconds.json"
     images = part.train(out / part.name / "images", network_config(config.get("network", {})).size, progress)
     if variant.share < 1:
         images = images.sample(variant.share, seed)
@@ -208,18 +207,11 @@ def _score(plan: Plan, part: PartImages, answer: Any, keep: Callable[[ImageSet],
     return {**scores, "test_images": scores.pop("images"), "hard": None if hard is None else of(hard)}
 
 
-def _changed(config: dict[str, Any], variant: Variant) -> dict[str, Any]:
-    changed = deepcopy(config)
-    for section, values in variant.change.items():
-        changed[section] = {**changed.get(section, {}), **values}
-    return changed
-
-
 def _request(plan: Plan, part: PartImages, variant: Variant | None, seed: int) -> dict[str, Any]:
     """What a result depends on, as it comes back from JSON."""
     request: dict[str, Any] = {"limit": plan.limit, "of": len(part.test.dataset)}
     if plan.model is not None and variant is not None:
         request |= {"model": read_config(plan.model)["weights_sha256"], "change": variant.change}
     elif variant is not None:
-        request |= {"config": _changed(plan.config, variant), "share": variant.share, "seed": seed, "steps": plan.steps}
+        request |= {"config": changed(plan.config, variant.change), "share": variant.share, "seed": seed, "steps": plan.steps}
     return request

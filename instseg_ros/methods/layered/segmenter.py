@@ -110,9 +110,14 @@ class LayeredSegmenter(Segmenter):
         return Prediction(prediction.semantic[cells], prediction.embedding[cells])
 
     @torch.inference_mode()
-    def cluster(self, prediction: Prediction) -> Clusters:
-        """Mean shift over the cells of each class, all layers together."""
-        probability, kind = prediction.semantic[0].softmax(1).max(1)
+    def cluster(self, prediction: Prediction, kind: Tensor | None = None) -> Clusters:
+        """Mean shift over the cells of each class, all layers together.
+
+        Args:
+            kind: (L, h, w) int64 class of every cell, 0 = none, where that is given; else the most probable one.
+        """
+        share = prediction.semantic[0].softmax(1)
+        probability, kind = share.max(1) if kind is None else (share.gather(1, kind[:, None])[:, 0], kind)
         embedding = prediction.embedding[0].permute(0, 2, 3, 1)
         ids = torch.zeros(kind.shape, dtype=torch.int64, device=kind.device)
         found: list[int] = []
