@@ -154,8 +154,8 @@ V, T = ParameterValue, ParameterType
 PARAMETERS = {
     "unknown": ("nonsense", V(type=T.PARAMETER_INTEGER, integer_value=1), "undeclared"),
     "without value": ("max_rate", V(), "."),
-    "number as text": ("max_rate", V(type=T.PARAMETER_STRING, string_value="fast"), "type"),
-    "whole number for a float": ("max_rate", V(type=T.PARAMETER_INTEGER, integer_value=5), "type"),
+    "number as text": ("max_rate", V(type=T.PARAMETER_STRING, string_value="fast"), "max_rate must be a number"),
+    "one number for two": ("depth_range", V(type=T.PARAMETER_INTEGER, integer_value=5), "depth_range must be numbers in brackets"),
     "float for a whole number": ("min_pixels", V(type=T.PARAMETER_DOUBLE, double_value=5.0), "type"),
     "truth for text": ("model", V(type=T.PARAMETER_BOOL, bool_value=True), "type"),
     "text for a rectangle": ("roi", V(type=T.PARAMETER_STRING, string_value="all"), "type"),

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
 from ..bags import Bag, Bundle, Message, bundles, find_topics
@@ -33,23 +32,24 @@ from . import runner
 from .bag_output import LATCHED, RELIABLE, BagOutput
 from .connections import SETTLE, Connections
 from .lockstep import Answers
+from .parameters import Spec, declare, values
 
-PARAMETERS: dict[str, tuple[Any, str]] = {
-    "bag": ("", "Bag to play: a folder, an .mcap or a .db3 file; empty = the bundled one."),
-    "lockstep": (False, "Play a frame when the one before has been answered, instead of by the clock."),
-    "rate": (1.0, "Speed of timed playing, 1 = as recorded."),
-    "passes": (1, "How many times to play the bag, 0 = for ever."),
-    "answers": (["/instseg/masks"], "Lockstep: topics that answer each frame with a message of its stamp."),
-    "answer_timeout": (10.0, "Lockstep: seconds to wait for an answer before the frame counts as unanswered."),
-    "subscribers": (1, "Subscribers of the depth topic to wait for before playing."),
-    "wait_for_subscribers": (60.0, "Seconds to wait for them, 0 = do not wait."),
-    "clock": (True, "Publish /clock."),
-    "decompress": (True, "Publish compressed images also raw, where the bag does not hold them raw."),
-    "exit_when_done": (True, "End the process after the last pass."),
-    "depth_topic": ("", "Depth topic in the bag, empty = found by name and type."),
-    "info_topic": ("", "Camera info topic in the bag, empty = found by name and type."),
-    "color_topic": ("", "Color topic in the bag, empty = found by name and type."),
-    "report": ("", "File for a JSON report of every frame's latency, empty = none."),
+SPECS = {
+    "bag": Spec("", "Bag to play: a folder, an .mcap or a .db3 file; empty = the bundled one."),
+    "lockstep": Spec(False, "Play a frame when the one before has been answered, instead of by the clock."),
+    "rate": Spec(1.0, "Speed of timed playing, 1 = as recorded."),
+    "passes": Spec(1, "How many times to play the bag, 0 = for ever."),
+    "answers": Spec(["/instseg/masks"], "Lockstep: topics that answer each frame with a message of its stamp."),
+    "answer_timeout": Spec(10.0, "Lockstep: seconds to wait for an answer before the frame counts as unanswered."),
+    "subscribers": Spec(1, "Subscribers of the depth topic to wait for before playing."),
+    "wait_for_subscribers": Spec(60.0, "Seconds to wait for them, 0 = do not wait."),
+    "clock": Spec(True, "Publish /clock."),
+    "decompress": Spec(True, "Publish compressed images also raw, where the bag does not hold them raw."),
+    "exit_when_done": Spec(True, "End the process after the last pass."),
+    "depth_topic": Spec("", "Depth topic in the bag, empty = found by name and type."),
+    "info_topic": Spec("", "Camera info topic in the bag, empty = found by name and type."),
+    "color_topic": Spec("", "Color topic in the bag, empty = found by name and type."),
+    "report": Spec("", "File for a JSON report of every frame's latency, empty = none."),
 }
 CLOCK_PERIOD = 0.01
 """Seconds between two messages on /clock in timed playing."""
@@ -62,9 +62,8 @@ class BagPlayerNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("bag_player", **options)
-        for name, (default, text) in PARAMETERS.items():
-            self.declare_parameter(name, default, ParameterDescriptor(description=text, read_only=True))
-        self.wanted = {name: self.get_parameter(name).value for name in PARAMETERS}
+        declare(self, SPECS, read_only=True)
+        self.wanted = values(self, SPECS)
         self._check()
         self.played = self.unanswered = 0
         self.latencies: list[float] = []

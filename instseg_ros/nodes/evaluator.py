@@ -24,7 +24,6 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -41,18 +40,19 @@ from . import runner
 from .bag_output import LATCHED, RELIABLE
 from .complaints import Complaints
 from .pairing import Collected, Pairing
+from .parameters import Spec, declare, values
 from .scoring import TYPES, Scoring
 
-PARAMETERS: dict[str, tuple[Any, str]] = {
-    "out": ("", "Folder for metrics.json and pictures, empty = only the log."),
-    "picture_every": (5, "A picture of each n-th frame, 0 = none."),
-    "segmenter": ("/instseg", "Name of the segmenter node, below which its answers are."),
-    "truth": ("/truth", "Name below which the truth topics are."),
-    "depth_topic": (bag_topics.DEPTH, "Depth images that the segmenter answers."),
-    "color_topic": (bag_topics.COLOR, "Color images for the pictures; also its /compressed."),
-    "player": ("/bag_player", "Name of the bag_player whose end ends the run."),
-    "idle_timeout": (0.0, "Seconds without an answer after which the run ends, 0 = never."),
-    "exit_when_done": (True, "End the process when the run ends."),
+SPECS = {
+    "out": Spec("", "Folder for metrics.json and pictures, empty = only the log."),
+    "picture_every": Spec(5, "A picture of each n-th frame, 0 = none."),
+    "segmenter": Spec("/instseg", "Name of the segmenter node, below which its answers are."),
+    "truth": Spec("/truth", "Name below which the truth topics are."),
+    "depth_topic": Spec(bag_topics.DEPTH, "Depth images that the segmenter answers."),
+    "color_topic": Spec(bag_topics.COLOR, "Color images for the pictures; also its /compressed."),
+    "player": Spec("/bag_player", "Name of the bag_player whose end ends the run."),
+    "idle_timeout": Spec(0.0, "Seconds without an answer after which the run ends, 0 = never."),
+    "exit_when_done": Spec(True, "End the process when the run ends."),
 }
 ANY_PUBLISHER = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 PROGRESS_PERIOD = 1.0
@@ -70,9 +70,8 @@ class EvaluatorNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("evaluator", **options)
-        for name, (default, text) in PARAMETERS.items():
-            self.declare_parameter(name, default, ParameterDescriptor(description=text, read_only=True))
-        self.wanted = {name: self.get_parameter(name).value for name in PARAMETERS}
+        declare(self, SPECS, read_only=True)
+        self.wanted = values(self, SPECS)
         if self.wanted["picture_every"] < 0:
             raise InputError(f"picture_every must be at least 0, got {self.wanted['picture_every']}")
         folder = Path(self.wanted["out"]).expanduser() if self.wanted["out"] else None

@@ -26,6 +26,11 @@ class Spec:
     high: float | None = None
     choices: tuple[str, ...] = ()
 
+    @property
+    def is_real(self) -> bool:
+        """Whether the value is a double, or several."""
+        return isinstance(self.default, float) or (isinstance(self.default, list) and isinstance(self.default[0], float))
+
 
 SPECS = {
     "model": Spec("", "Model directory, or the name of a shipped model; empty = the shipped default."),
@@ -124,10 +129,11 @@ def check(values: Mapping[str, Any], specs: Mapping[str, Spec]) -> None:
             raise InputError(f"{name} must be one of {', '.join(spec.choices)}, got {value!r}")
 
 
-def declare(node: Node, specs: Mapping[str, Spec] = SPECS) -> None:
+def declare(node: Node, specs: Mapping[str, Spec] = SPECS, *, read_only: bool = False) -> None:
     """Declare every parameter with its description and range."""
     for name, spec in specs.items():
-        descriptor = ParameterDescriptor(description=spec.description)
+        # A typed double refuses a whole number such as max_rate:=10; what else comes is refused by ``values``.
+        descriptor = ParameterDescriptor(description=spec.description, read_only=read_only, dynamic_typing=spec.is_real)
         if spec.choices:
             descriptor.additional_constraints = f"one of {', '.join(spec.choices)}"
         elif isinstance(spec.default, float) and spec.low is not None:
@@ -138,7 +144,8 @@ def declare(node: Node, specs: Mapping[str, Spec] = SPECS) -> None:
 
 
 def values(node: Node, specs: Mapping[str, Spec], changes: Iterable[Any] = ()) -> dict[str, Any]:
-    """The node's parameters, with those of ``changes`` (``rclpy.Parameter``) in place of the present ones. InputError: one is unset."""
+    """The node's parameters, with those of ``changes`` (``rclpy.Parameter``) in place of the present ones: doubles as floats, whole
+    numbers among them, too, and lists as tuples. InputError: one is unset, or no number where one is wanted."""
     found: dict[str, Any] = {
         **{name: node.get_parameter(name).value for name in specs},
         **{parameter.name: parameter.value for parameter in changes if parameter.name in specs},
@@ -146,7 +153,21 @@ def values(node: Node, specs: Mapping[str, Spec], changes: Iterable[Any] = ()) -
     unset = [name for name, value in found.items() if value is None]
     if unset:
         raise InputError(f"{unset[0]} has no value: {specs[unset[0]].description}")
-    return {name: tuple(v) if isinstance(specs[name].default, list) else v for name, v in found.items()}
+    return {name: _typed(name, value, specs[name]) for name, value in found.items()}
+
+
+def _typed(name: str, value: Any, spec: Spec) -> Any:
+    several = isinstance(spec.default, list)
+    if not spec.is_real:
+        return tuple(value) if several else value
+    numbers = list(value) if hasattr(value, "__iter__") and not isinstance(value, str) else value
+    if isinstance(numbers, list) != several or not all(map(_is_number, numbers if several else [numbers])):
+        raise InputError(f"{name} must be {'numbers in brackets' if several else 'a number'}, got {numbers!r}")
+    return tuple(map(float, numbers)) if several else float(numbers)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def read(node: Node, changes: Iterable[Any] = ()) -> Parameters:

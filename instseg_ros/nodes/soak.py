@@ -16,7 +16,6 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, PointCloud2
@@ -26,13 +25,14 @@ from ..files import write_json
 from . import runner
 from .connections import SETTLE
 from .messages import stamp_ns
+from .parameters import Spec, declare, values
 
-PARAMETERS: dict[str, tuple[Any, str]] = {
-    "seconds": (1800.0, "How long, from the first answer on."),
-    "report": ("", "File for the JSON report."),
-    "camera": ("/camera/camera", "Name of the camera node."),
-    "segmenter": ("/instseg", "Name of the segmenter node."),
-    "patience": (180.0, "Seconds to wait for the first answer, and for the nodes to come to rest."),
+SPECS = {
+    "seconds": Spec(1800.0, "How long, from the first answer on."),
+    "report": Spec("", "File for the JSON report."),
+    "camera": Spec("/camera/camera", "Name of the camera node."),
+    "segmenter": Spec("/instseg", "Name of the segmenter node."),
+    "patience": Spec(180.0, "Seconds to wait for the first answer, and for the nodes to come to rest."),
 }
 SETTLED = 3
 """Diagnostics with the same counters after which a node is at rest."""
@@ -47,9 +47,8 @@ class SoakNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("soak", **options)
-        for name, (default, text) in PARAMETERS.items():
-            self.declare_parameter(name, default, ParameterDescriptor(description=text, read_only=True))
-        self.wanted = {name: self.get_parameter(name).value for name in PARAMETERS}
+        declare(self, SPECS, read_only=True)
+        self.wanted = values(self, SPECS)
         self._lock = threading.Lock()
         self._ages: list[float] = []
         self._times: list[float] = []

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from rcl_interfaces.msg import ParameterDescriptor
 from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -23,14 +22,15 @@ from . import runner
 from .connections import SETTLE
 from .messages import frame_to_messages, stamp_ns
 from .outputs import NEWEST_RELIABLE
+from .parameters import Spec, declare, values
 
-PARAMETERS: dict[str, tuple[Any, str]] = {
-    "bag": ("", "Frames to play, over and over."),
-    "rate": (0.0, "Frames a second; 0 = half of what the segmenter reaches."),
-    "models": ([""], "Models to change to, in turn."),
-    "swaps": (20, "How many changes."),
-    "frames_between": (10, "Frames between a change and the next."),
-    "report": ("", "File for a JSON report."),
+SPECS = {
+    "bag": Spec("", "Frames to play, over and over."),
+    "rate": Spec(0.0, "Frames a second; 0 = half of what the segmenter reaches."),
+    "models": Spec([""], "Models to change to, in turn."),
+    "swaps": Spec(20, "How many changes."),
+    "frames_between": Spec(10, "Frames between a change and the next."),
+    "report": Spec("", "File for a JSON report."),
 }
 TOPICS = {"depth/image": Image, "depth/camera_info": CameraInfo, "color/image": Image}
 PATIENCE = 120.0
@@ -46,9 +46,8 @@ class SwapperNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("swapper", **options)
-        for name, (default, text) in PARAMETERS.items():
-            self.declare_parameter(name, default, ParameterDescriptor(description=text, read_only=True))
-        self._wanted = {name: self.get_parameter(name).value for name in PARAMETERS}
+        declare(self, SPECS, read_only=True)
+        self._wanted = values(self, SPECS)
         self._inputs = [self.create_publisher(type_, name, 10) for name, type_ in TOPICS.items()]
         self._client = self.create_client(SetParameters, "/instseg/set_parameters")
         self._answers: list[tuple[int, float]] = []
