@@ -396,6 +396,7 @@ def test_a_swap_leaves_no_frame_unanswered(rig):
     client.connect()
     stream = Stream(client, 20.0, wait=True)
     stream.wait_for(4)
+    before = len(models["old"].frames)
     assert set_parameter(client, "model", "new").successful
     stream.wait_for(4)
     sent = stream.end()
@@ -403,7 +404,7 @@ def test_a_swap_leaves_no_frame_unanswered(rig):
     old, new = ([frame.stamp_ns for frame in models[name].frames] for name in ("old", "new"))
     assert new[:1] == slow_first and new[0] in old  # its first frame was another's
     assert old + new[1:] == sent
-    assert len(old) > 4 + 4  # the old one went on meanwhile
+    assert len(old) > before  # the old one went on meanwhile
     client.wait_for_status(lambda s: s["model"].endswith("new") and adds_up(s))
 
 

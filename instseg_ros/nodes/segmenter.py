@@ -7,31 +7,30 @@ if __name__ == "__main__":  # ahead of the imports that take long
 
     raise SystemExit(run("segmenter"))
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import SetBool, Trigger
 
-from ..background import Background
 from ..errors import InputError, explain
-from ..resources import find_model
 from . import parameters, runner, volume
 from .complaints import Complaints
 from .diagnostics import diagnostic_array
 from .engine import Engine
 from .host import Host, Setup
 from .lane import Lane
+from .lifecycle import SelfStartingNode
 from .outputs import Outputs
 from .parameters import Parameters
+from .preparation import Preparation, load_segmenter
 from .statistics import Statistics
-from .volume import learn_background, load_background, volume_of
+from .volume import learn_background, volume_of
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -44,14 +43,7 @@ LONG_AT_WORK = 10.0
 """Seconds on one frame after which something is wrong."""
 
 
-def load_segmenter(directory: Path, device: str) -> Segmenter:
-    """Model directory and device → segmenter."""
-    from .. import methods  # here, because torch takes seconds in which the node should already say what it does
-
-    return methods.load_segmenter(directory, device)
-
-
-class SegmenterNode(LifecycleNode):
+class SegmenterNode(SelfStartingNode):
     """Lifecycle node around one ``Segmenter``.
 
     Unconfigured → (loads the model, offers the topics) → inactive → (subscribes, segments) → active. With the parameter
@@ -66,18 +58,14 @@ class SegmenterNode(LifecycleNode):
         # Before anything can fail: rclpy destroys a node that was not finished, too.
         self._engine: Engine | None = None
         self._lane: Lane | None = None
-        super().__init__(NAME, **options)
-        self._load = load
-        self.declare_parameter(
-            "autostart", True, ParameterDescriptor(description="Configure and activate at the start.", read_only=True)
-        )
+        super().__init__(NAME, Statistics(), **options)
         parameters.declare(self)
         self._wanted = parameters.read(self)
-        self._statistics = Statistics()
         self._complaints = Complaints(self.get_logger())
+        self._preparation = Preparation(load, self, self._statistics, self._complaints)
         self._watchdog = Watchdog(self)
         self._problems: dict[str, str] = {}
-        self._state, self._answering = "unconfigured", True
+        self._answering = True
         self._outputs: Outputs | None = None
 
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -92,23 +80,11 @@ class SegmenterNode(LifecycleNode):
 
     # ---- lifecycle
 
-    def start(self) -> bool:
-        """Configure and activate, if ``autostart`` says so. False where that fails; the log says why."""
-        if not self.get_parameter("autostart").value:
-            return True
-        steps = (self.trigger_configure, self.trigger_activate)
-        return all(step() == TransitionCallbackReturn.SUCCESS for step in steps)
-
     def close(self) -> None:
         """Stop working; the node is destroyed next. May be repeated."""
         self._stop()
         if self._lane is not None:
             self._lane.close()
-
-    def destroy_node(self) -> None:
-        """As of every node; what is still at work ends first."""
-        self.close()
-        super().destroy_node()
 
     def _stop(self) -> None:
         if self._engine is not None:
@@ -156,48 +132,8 @@ class SegmenterNode(LifecycleNode):
         self._state = "unconfigured"
         return super().on_cleanup(state)
 
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """As cleaning up, for good."""
-        self.on_cleanup(state)
-        self._state = "finalized"
-        return super().on_shutdown(state)
-
-    def _fail(self, what: str, error: Exception) -> TransitionCallbackReturn:
-        """A transition that failed; rclpy would swallow the exception without a word."""
-        why = f"{what}: {explain(error)}"
-        self._statistics.error(why)
-        self.get_logger().fatal(why)
-        return TransitionCallbackReturn.FAILURE
-
     def _prepare(self, wanted: Parameters) -> Setup:
-        """By what frames are answered; what ``wanted`` leaves as it is is not read again."""
-        now = self._engine.setup if self._engine is not None else None
-        changed = set(parameters.SPECS) if now is None else now.wanted.changed(wanted)
-        # A new model is loaded beside the old one, which goes on answering.
-        setup = self._load_model(wanted) if changed & parameters.NEED_RELOAD else replace(now, wanted=wanted)
-        background = self._load_background(wanted) if "background_file" in changed else now.volume.background
-        return replace(setup, volume=volume_of(wanted, background))
-
-    def _load_background(self, wanted: Parameters) -> Background | None:
-        """Parts are found without one, too."""
-        try:
-            return load_background(wanted)
-        except InputError as error:
-            self._statistics.error(str(error))
-            self._complaints.warn("background", f"no background: {error}")
-            return None
-
-    def _load_model(self, wanted: Parameters) -> Setup:
-        directory = find_model(wanted.model)
-        self.get_logger().info(f"loading model {directory} on {wanted.device}")
-        begin = time.monotonic()
-        segmenter = self._load(directory, wanted.device)
-        if wanted.amodal_model:
-            from ..methods.amodal import AmodalSegmenter  # here, as above
-
-            segmenter = AmodalSegmenter(segmenter, self._load(find_model(wanted.amodal_model), wanted.device))
-        self.get_logger().info(f"loaded in {time.monotonic() - begin:.1f} s: {segmenter.description or directory.name}")
-        return Setup(segmenter, directory, wanted)
+        return self._preparation.setup(wanted, self._engine.setup if self._engine is not None else None)
 
     # ---- services and parameters
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
-from ...errors import InputError, explain
+from ...errors import InputError
 from .. import runner
 from ..complaints import Complaints
+from ..lifecycle import SelfStartingNode
 from .capture import Capture
 from .outputs import CameraOutputs
 from .parameters import AT_ANY_TIME, CameraParameters, declare_parameters, read_parameters
@@ -37,7 +38,7 @@ def open_source(wanted: CameraParameters) -> Source:
     return Cameras(wanted["serial_no"])
 
 
-class CameraNode(LifecycleNode):
+class CameraNode(SelfStartingNode):
     """Lifecycle node around one camera.
 
     Unconfigured → (checks what is asked for, offers the topics) → inactive → (searches the camera, publishes) → active. With
@@ -52,29 +53,17 @@ class CameraNode(LifecycleNode):
         # Before anything can fail: rclpy destroys a node that was not finished, too.
         self._source: Source | None = None
         self._capture: Capture | None = None
-        super().__init__(NAME, **{"namespace": NAMESPACE, **options})
+        super().__init__(NAME, CameraStatistics(), **{"namespace": NAMESPACE, **options})
         self._open_source = open_source
         self._outputs: CameraOutputs | None = None
-        self.declare_parameter(
-            "autostart", True, ParameterDescriptor(description="Configure and activate at the start.", read_only=True)
-        )
         declare_parameters(self)
         self._wanted = read_parameters(self)
-        self._statistics = CameraStatistics()
         self._complaints = Complaints(self.get_logger())
-        self._state = "unconfigured"
         self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(DIAGNOSTICS_PERIOD, self._tell, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # ---- lifecycle
-
-    def start(self) -> bool:
-        """Configure and activate, if ``autostart`` says so. False where that fails; the log says why."""
-        if not self.get_parameter("autostart").value:
-            return True
-        steps = (self.trigger_configure, self.trigger_activate)
-        return all(step() == TransitionCallbackReturn.SUCCESS for step in steps)
 
     def close(self) -> None:
         """Stop working; the node is destroyed next. May be repeated."""
@@ -83,18 +72,14 @@ class CameraNode(LifecycleNode):
             self._source.close()
             self._source = None
 
-    def destroy_node(self) -> None:
-        """As of every node; what is still at work ends first."""
-        self.close()
-        super().destroy_node()
-
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Check what is asked for and offer the topics."""
         try:
             self._source = self._open_source(self._wanted)
             self._outputs = CameraOutputs(self, self._wanted)
         except Exception as error:
-            return self._fail(error)
+            self.close()
+            return self._fail("", error)
         self._state = "inactive"
         return super().on_configure(state)
 
@@ -121,25 +106,11 @@ class CameraNode(LifecycleNode):
         self._state = "unconfigured"
         return super().on_cleanup(state)
 
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """As cleaning up, for good."""
-        self.on_cleanup(state)
-        self._state = "finalized"
-        return super().on_shutdown(state)
-
     def _stop(self) -> None:
         capture, self._capture = self._capture, None
         if capture is not None:
             capture.stop()
             self._statistics.connect(CLOSED)
-
-    def _fail(self, error: Exception) -> TransitionCallbackReturn:
-        """A transition that failed; rclpy would swallow the exception without a word."""
-        self.close()
-        why = explain(error)
-        self._statistics.error(why)
-        self.get_logger().fatal(why)
-        return TransitionCallbackReturn.FAILURE
 
     # ---- parameters and diagnostics
 
