@@ -85,6 +85,7 @@ class Capture:
             if camera != self._opened:  # not each time that a recording begins anew
                 self._say(f"opened {camera}")
                 self._opened = camera
+            self._outputs.opened(stream.profiles)
             self._source.started(device)
             why = self._pass_on(stream, device)
         finally:

@@ -11,10 +11,12 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from ...errors import InputError
 from ..messages import image_message
 from .conversion import camera_info, color_pixels, depth_millimetres
 from .parameters import CameraParameters
 from .realsense import load
+from .transforms import StaticTransforms
 
 COLOR, DEPTH, ALIGNED = "color", "depth", "aligned_depth_to_color"
 IMAGES = {COLOR: "image_raw", DEPTH: "image_rect_raw", ALIGNED: "image_raw"}
@@ -42,6 +44,12 @@ class CameraOutputs:
         for stream in streams:
             self._images[stream] = node.create_publisher(Image, f"~/{stream}/{IMAGES[stream]}", QOS)
             self._infos[stream] = node.create_publisher(CameraInfo, f"~/{stream}/camera_info", QOS)
+        self._transforms: StaticTransforms | None = None
+        if wanted["publish_tf"]:
+            try:
+                self._transforms = StaticTransforms(node, name, wanted["base_frame_id"])
+            except InputError as error:
+                node.get_logger().warning(str(error))
         rs = load()
         self._align = rs.align(rs.stream.color) if ALIGNED in streams else None
 
@@ -49,6 +57,14 @@ class CameraOutputs:
     def topics(self) -> Sequence[str]:
         """Full names of the image topics."""
         return [publisher.topic_name for publisher in self._images.values()]
+
+    def opened(self, profiles: Sequence[Any]) -> None:
+        """A camera was opened: say where the imagers of its streams (``rs.stream_profile``, depth first) sit."""
+        if self._transforms is not None:
+            try:
+                self._transforms.publish(profiles)
+            except RuntimeError as error:
+                self._node.get_logger().warning(f"no transforms are published: the camera does not know them ({error})")
 
     def publish(self, frames: Any, stamp_ns: int) -> None:
         """Publish a frameset, all with one stamp. No picture is made for a topic without subscribers."""
@@ -66,6 +82,8 @@ class CameraOutputs:
         """Take the topics back."""
         for publisher in (*self._images.values(), *self._infos.values()):
             self._node.destroy_publisher(publisher)
+        if self._transforms is not None:
+            self._transforms.close()
 
     def _send(self, stream: str, stamp_ns: int, imager: Any, picture: Any) -> None:
         """Info and image of a stream.

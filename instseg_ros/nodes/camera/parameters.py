@@ -24,6 +24,8 @@ SPECS: dict[str, Spec] = {
         "", "What a software device shows in place of a camera: scene (boxes in a bin), bundled, or the path of a rosbag2 or BOP data set."
     ),
     "camera_name": Spec("", "First part of the frames' names; empty = the name of the node."),
+    "publish_tf": Spec(True, "Publish the transforms between the camera's frames on /tf_static."),
+    "base_frame_id": Spec("link", "Last part of the name of the frame that the camera's others hang on; camera_name and _ come before it."),
     "depth_module.depth_profile": Spec("0x0x0", "Depth stream: width x height x frames per second; 0 = the camera's default."),
     "rgb_camera.color_profile": Spec("0x0x0", "Color stream: width x height x frames per second; 0 = the camera's default."),
     "enable_color": Spec(True, "Use the color camera."),
