@@ -37,6 +37,7 @@ from camera_rig import (  # noqa: E402
     pixels,
     record,
 )
+from conftest import ROOT  # noqa: E402
 from node_rig import Client, wait_until  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy  # noqa: E402
@@ -202,24 +203,51 @@ def test_the_temporal_filter_keeps_a_pixel_that_was_lost_and_the_spatial_one_smo
 # ---- recordings
 
 
-def test_a_recording_gives_every_frame_once_when_real_time_is_off(rig, tmp_path):
-    path = record(tmp_path / "bin.db3", counting_views(25))
+SHOWN = list(range(500, 508))
+"""Millimetres of the eight views of a recording."""
+
+
+@pytest.fixture(params=["db3", "bag"])
+def recording(request, tmp_path):
+    """Eight views at 20 Hz; the .bag is one of librealsense 2.55, the last ones cannot write it (``record_bag.py``)."""
+    if request.param == "bag":
+        return ROOT / "test" / "data" / "realsense.bag"
+    return record(tmp_path / "bin.db3", counting_views(len(SHOWN)), fps=20)
+
+
+def test_a_recording_gives_every_frame_once_when_real_time_is_off(rig, recording):
     rig = rig()
-    node = rig.add(hear=("depth",), rosbag_filename=str(path), loop=False, real_time=False)
-    assert depth_values(rig, 25) == list(range(500, 525))
+    node = rig.add(hear=("depth", "aligned"), rosbag_filename=str(recording), loop=False, real_time=False)
+    assert depth_values(rig, 8) == depth_values(rig, 8, "aligned") == SHOWN
     status = rig.client.wait_for_status(lambda s: s["connection"] == "ended")
-    assert (status["published"], status["dropped"], status["serial"], status["level"]) == ("25", "0", "1234", "0")
+    assert (status["published"], status["dropped"], status["serial"], status["level"]) == ("8", "0", "1234", "0")
     stamps = [stamp_ns(image.header) for image in rig.client.heard[f"{BASE}/{IMAGES['depth']}"]]
-    assert len(stamps) == 25 and stamps == sorted(set(stamps)) and time.time_ns() - 60e9 < stamps[0] < time.time_ns()
+    assert len(stamps) == 8 and stamps == sorted(set(stamps)) and time.time_ns() - 60e9 < stamps[0] < time.time_ns()
     node.trigger_deactivate()
     node.trigger_activate()
-    assert depth_values(rig, 50) == 2 * list(range(500, 525))
+    assert depth_values(rig, 16) == 2 * SHOWN
 
 
-def test_a_recording_in_real_time_is_of_today_and_begins_anew(rig, tmp_path):
-    path = record(tmp_path / "bin.db3", counting_views(8), fps=20)
+def test_a_recording_that_loops_without_real_time_gives_every_frame_of_every_pass(rig, recording):
     rig = rig()
-    rig.add(hear=("depth",), rosbag_filename=str(path))
+    rig.add(hear=("depth",), rosbag_filename=str(recording), real_time=False)
+    assert depth_values(rig, 20)[:20] == (3 * SHOWN)[:20]
+
+
+def test_a_recording_in_real_time_ends_after_its_last_frame_when_it_does_not_loop(rig, recording):
+    rig = rig()
+    begin = time.monotonic()
+    rig.add(hear=("depth",), rosbag_filename=str(recording), loop=False)
+    status = rig.client.wait_for_status(lambda s: s["connection"] == "ended")
+    assert time.monotonic() - begin > 7 / 20  # not faster than it was recorded
+    rig.client.wait_for(f"{BASE}/{IMAGES['depth']}", int(status["published"]))
+    values = depth_values(rig, 1)
+    assert values == sorted(set(values)) and set(values) <= set(SHOWN)  # what is not taken in time is left out
+
+
+def test_a_recording_in_real_time_is_of_today_and_begins_anew(rig, recording):
+    rig = rig()
+    rig.add(hear=("depth",), rosbag_filename=str(recording))
     values = depth_values(rig, 12)
     images = rig.client.heard[f"{BASE}/{IMAGES['depth']}"][:12]
     stamps = np.array([stamp_ns(image.header) for image in images])
