@@ -13,16 +13,13 @@ from pathlib import Path
 
 import rclpy
 from rclpy.node import Node
-from ros_scenes import KnownAnswer, boxes
 from sensor_msgs.msg import CameraInfo, Image
 
-from instseg_ros.nodes import runner
-from instseg_ros.nodes.messages import frame_to_messages
-from instseg_ros.nodes.segmenter import SegmenterNode
 
-
-def load(directory: Path, device: str) -> KnownAnswer:
+def load(directory: Path, device: str) -> object:
     """The model that the directory's name asks for."""
+    from ros_scenes import KnownAnswer
+
     if directory.name == "slow":
         while not (directory / "go").exists():
             time.sleep(0.02)
@@ -31,8 +28,20 @@ def load(directory: Path, device: str) -> KnownAnswer:
     return KnownAnswer()
 
 
+def segmenter(*args: str) -> int:
+    """The node, until a signal comes."""
+    from instseg_ros.nodes import runner
+    from instseg_ros.nodes.segmenter import SegmenterNode
+
+    return runner.run(lambda: [SegmenterNode(load=load)], ["segmenter", *args])
+
+
 def camera() -> None:
     """Boxes, until the process is ended."""
+    from ros_scenes import boxes
+
+    from instseg_ros.nodes.messages import frame_to_messages
+
     node = Node("camera")
     publishers = [node.create_publisher(type_, name, 1) for name, type_ in (("depth/image", Image), ("depth/camera_info", CameraInfo))]
     print("up", flush=True)
@@ -43,7 +52,8 @@ def camera() -> None:
 
 
 def listener(topic: str) -> None:
-    """Says when the first message has come, and goes on."""
+    """Says when the first message has come, and goes on. Imports little: it is up again long before Fast DDS has forgotten its
+    predecessor (20 s)."""
     node = Node("listener")
     node.create_subscription(Image, topic, lambda message: print("heard", flush=True), 10)
     print("up", flush=True)
@@ -53,7 +63,7 @@ def listener(topic: str) -> None:
 def main(role: str, *args: str) -> int:
     """One of the roles."""
     if role == "segmenter":
-        return runner.run(lambda: [SegmenterNode(load=load)], ["segmenter", *args])
+        return segmenter(*args)
     rclpy.init()
     {"camera": camera, "listener": listener}[role](*args)
     return 0
