@@ -46,7 +46,7 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """ResNet encoder; ``blocks=(3, 4, 6, 3), widths=(64, 128, 256, 512), bottleneck=True`` is ResNet-50.
 
-    Forward: (B, C, H, W) → stem (B, stem, H/2, W/2), C1 (B, ·, H/4, W/4), C2 at H/8, C3 at H/16 and C4 at H/32.
+    Forward: (B, C, H, W) → stem (B, stem, H/2, W/2), C1 (B, ·, H/4, W/4), C4 (B, ·, H/32, W/32).
     """
 
     def __init__(self, channels: int, *, stem: int, stem_kernel: int, blocks: Sequence[int], widths: Sequence[int], bottleneck: bool) -> None:
@@ -62,14 +62,12 @@ class ResNet(nn.Module):
             stages.append(nn.Sequential(*stage))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         expansion = 4 if bottleneck else 1
-        self.channels = (stem, *(width * expansion for width in widths))
+        self.stem_channels, self.c1_channels, self.c4_channels = stem, widths[0] * expansion, widths[3] * expansion
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         stem = self.stem(x)
         c1 = self.layer1(self.pool(stem))
-        c2 = self.layer2(c1)
-        c3 = self.layer3(c2)
-        return stem, c1, c2, c3, self.layer4(c3)
+        return stem, c1, self.layer4(self.layer3(self.layer2(c1)))
 
 
 class VGG(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import InputError
-from .encoders import ASPP, VGG, ResidualBlock, ResNet, conv_bn
+from .encoders import ASPP, VGG, ResNet, conv_bn
 
 INPUT_CHANNELS = {"rgb": 3, "xyz": 4, "depth": 3}
 """Channels of each modality; xyz and depth carry a validity channel (``inputs.py``)."""
@@ -29,10 +29,6 @@ class ClusterNetConfig:
         decoder: channels of the upconvolutions at H/8, H/4, H/2, H.
         detail_skips: also feed encoder features at H/4 and H/2, and the inputs at H, to the decoder (not in the paper; sharper
             borders).
-        encoder_skips: also feed C2 and C3 to the decoder at H/8, between the shallow C1 and the coarse C4 (not in the paper; surer
-            votes of slivers).
-        decoder_blocks: residual blocks behind the upconvolutions at H/8 and at H/4 (not in the paper). They and the encoder
-            skips begin as nothing, so that a network grown by them answers as it did before.
         feature_stride, mask_stride: resolution that heads are decoded at before bilinear upsampling; the paper's are 1 and 4.
         subpixel: decode H from H/2 by sub-pixel convolution (Shi et al. 2016) in place of the last upconvolution: the same
             reach at a third of the cost (not in the paper).
@@ -53,8 +49,6 @@ class ClusterNetConfig:
     rates: tuple[int, ...] = (6, 12, 18)
     decoder: tuple[int, ...] = (256, 128, 64, 32)
     detail_skips: bool = False
-    encoder_skips: bool = False
-    decoder_blocks: tuple[int, int] = (0, 0)
     feature_stride: int = 1
     mask_stride: int = 4
     subpixel: bool = False
@@ -71,8 +65,6 @@ class ClusterNetConfig:
         for name in ("feature_stride", "mask_stride"):
             if getattr(self, name) not in (1, 2, 4):
                 raise InputError(f"{name} must be 1, 2 or 4, got {getattr(self, name)}")
-        if self.encoder_skips and not {"rgb", "xyz"} & set(self.inputs):
-            raise InputError(f"encoder_skips needs rgb or xyz among the inputs, got {list(self.inputs)}")
 
 
 class Prediction(NamedTuple):
@@ -120,7 +112,7 @@ class ClusterNet(nn.Module):
         half, quarter, encoded = 0, 0, 0  # channels at H/2, H/4 and of Ef
         if self.resnets:
             resnets = list(self.resnets.values())
-            stem, c1, c2, c3, c4 = (sum(channels) for channels in zip(*(r.channels for r in resnets)))
+            stem, c1, c4 = (sum(getattr(r, f"{n}_channels") for r in resnets) for n in ("stem", "c1", "c4"))
             self.fuse_c1 = conv_bn(c1, c.fused, 3, stride=2)  # C1f at H/8
             self.aspp_c4 = ASPP(c4, c.context, c.rates)  # C4f
             half, quarter, encoded = stem, c1, c.fused + c.context
@@ -134,10 +126,7 @@ class ClusterNet(nn.Module):
         self.squeeze4 = conv_bn(skips[0], d4, 1) if skips[0] else None
         self.squeeze2 = conv_bn(skips[1], d2, 1) if skips[1] else None
         self.decode8 = conv_bn(encoded, d8, 3)
-        self.skip8 = conv_bn(c2 + c3, d8, 1, relu=False) if c.encoder_skips else None
-        self.blocks8 = _residual_blocks(d8, c.decoder_blocks[0])
         self.decode4 = conv_bn(d8 + (d4 if skips[0] else 0), d4, 3)
-        self.blocks4 = _residual_blocks(d4, c.decoder_blocks[1])
         finest = min(c.feature_stride, c.mask_stride)
         self.decode2 = conv_bn(d4 + (d2 if skips[1] else 0), d2, 3) if finest <= 2 else None
         self.squeeze1 = self.decode1 = None
@@ -164,8 +153,6 @@ class ClusterNet(nn.Module):
                     nn.init.zeros_(module.bias)
         for head in (self.feature_head, self.mask_head, self.center_head, self.radius_head[-1]):
             nn.init.normal_(head.weight, std=0.01)
-        for last in (*(block.body[-1] for block in (*self.blocks8, *self.blocks4)), *([self.skip8] if self.skip8 is not None else [])):
-            nn.init.zeros_(last[1].weight)  # adds nothing to begin with
         nn.init.constant_(self.radius_head[-1].bias, -1.0)  # softplus(−1) ≈ 0.3: spheres of a third of a unit to begin with
 
     def forward(self, images: dict[str, Tensor], *, upsample: bool = True) -> Prediction:
@@ -183,7 +170,7 @@ class ClusterNet(nn.Module):
         at2: list[Tensor] = []
         context = None
         if self.resnets:
-            stems, c1s, c2s, c3s, c4s = zip(*(net(images[name]) for name, net in self.resnets.items()))
+            stems, c1s, c4s = zip(*(net(images[name]) for name, net in self.resnets.items()))
             c1f = self.fuse_c1(_cat(c1s))
             context = _resize(self.aspp_c4(_cat(c4s)), c1f.shape[-2:])
             at8, at4, at2 = [c1f, context], list(c1s), list(stems)
@@ -193,11 +180,8 @@ class ClusterNet(nn.Module):
             at8, at4, at2 = [*at8, df], [*at4, quarter], [*at2, half]
             context = df if context is None else context
         x = self.decode8(_cat(at8))
-        if self.skip8 is not None:
-            x = x + self.skip8(_cat([*c2s, *(_resize(c3, x.shape[-2:]) for c3 in c3s)]))
-        x = self.blocks8(x)
         x4 = _resize(x, (size[0] // 4, size[1] // 4))
-        x4 = self.blocks4(self.decode4(_cat([x4, self.squeeze4(_cat(at4))]) if self.squeeze4 is not None else x4))
+        x4 = self.decode4(_cat([x4, self.squeeze4(_cat(at4))]) if self.squeeze4 is not None else x4)
         decoded = {4: x4}
         if self.decode2 is not None:
             x2 = _resize(x4, (size[0] // 2, size[1] // 2))
@@ -225,10 +209,6 @@ class ClusterNet(nn.Module):
 
     def _unfold(self, head: Tensor, stride: int) -> Tensor:
         return F.pixel_shuffle(head, 2) if stride == 1 and self.config.subpixel else head
-
-
-def _residual_blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(channels, channels, stride=1, bottleneck=False) for _ in range(count)))
 
 
 def _cat(parts: Sequence[Tensor]) -> Tensor:
