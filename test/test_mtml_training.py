@@ -15,6 +15,7 @@ from instseg_ros.evaluation.voxels import evaluate_components, evaluate_semantic
 from instseg_ros.methods.model_directory import ModelDirectory
 from instseg_ros.methods.mtml.network import MTML, MTMLConfig, Prediction
 from instseg_ros.methods.mtml.voxel_segmenter import Thresholds, VoxelSegmenter
+from instseg_ros.methods.segmenter import load_segmenter
 from instseg_ros.synthesis.voxel_samples import Voxels, load_scenes, noisy_classes
 from instseg_ros.synthesis.voxels import CLASSES, VoxelsRecipe
 from instseg_ros.training.voxel_scenes import VoxelSet, collate, turn, usual_sizes
@@ -140,3 +141,21 @@ def test_bad_data_and_configurations_are_refused(voxel_set, tmp_path, capsys):
         assert text in capsys.readouterr().err
     assert main(["train", "mtml", "--out", str(tmp_path / "no")]) == 2
     assert not (tmp_path / "no").exists()
+
+
+def test_a_model_and_both_baselines_are_scored_from_the_command_line(voxel_set, tmp_path, capsys):
+    config, out, result = tmp_path / "tiny.yaml", tmp_path / "model", tmp_path / "r.json"
+    config.write_text(yaml.safe_dump({**TINY, "trainer": {**TINY["trainer"], "validation_images": 0}}))
+    assert main(["train", "mtml", "--data", str(voxel_set), "--out", str(out), "--config", str(config), "--steps", "1"]) == 0
+    command = ["evaluate", "--voxels", str(voxel_set), "--split", "val", "--model", str(out)]
+    assert main([*command, "--baseline", "components", "--baseline", "semantics", "--noise", "0.2", "--json", str(result)]) == 0
+    found = json.loads(result.read_text())
+    assert found["method"] == "model" and found["scenes"] == 2 and list(found["methods"]) == ["model", "components", "semantics"]
+    held_out = load_scenes(voxel_set, "val")
+    assert found["methods"]["components"]["mean"] == pytest.approx(evaluate_components(held_out, noise=0.2)["mean"])
+    assert found["methods"]["semantics"]["mean"] == pytest.approx(evaluate_semantics(held_out, noise=0.2)["mean"])
+    for change, text in ((["--noise", "2"], "--noise"), (["--baseline", "kmeans"], "kmeans"), (["--keep", "x"], "--keep")):
+        assert main([*command, *change]) == 2
+        assert text in capsys.readouterr().err
+    with pytest.raises(InputError, match="not camera frames"):
+        load_segmenter(out, "cpu")

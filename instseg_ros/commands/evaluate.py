@@ -23,7 +23,8 @@ one-to-one and best-match, count accuracy, centroid error (mm), seconds an image
 than 10 % are ignored (BOP convention). --json writes these and more, with 95 % intervals, per part and per image."""
 EXAMPLE = """instseg evaluate --model models/clusternet-bin --baseline kmeans --data data/bins --split test --json result.json
   instseg evaluate --benchmark insta10-sim --baseline all --count 5 --foreground truth --keep answers --markdown --json result.json
-  instseg evaluate --model layered-shapes --shapes 6,12 --baseline layers2 --baseline layers4"""
+  instseg evaluate --model layered-shapes --shapes 6,12 --baseline layers2 --baseline layers4
+  instseg evaluate --model mtml-toy --voxels data/voxels --baseline components --baseline semantics"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--benchmark", metavar="NAME", help="test images of a standard set (insta10-sim-small, …), made where they are missing"
     )
     parser.add_argument("--shapes", metavar="N[,N…]", help="drawn shapes, N of each class in an image (default 1000 images, else --limit)")
+    parser.add_argument("--voxels", metavar="DIR", help="scenes of `instseg synth voxels` (mtml): AP in 3-D by class, baselines components, semantics")
+    parser.add_argument("--noise", metavar="SHARE", type=float, default=0.0, help="--voxels: share of the blocks whose class is wrong (default 0)")
+    parser.add_argument("--scannet", metavar="DIR", help="scans in ScanNet's format (mtml); truth and answers in the benchmark's go to --keep")
+    parser.add_argument("--semantics", metavar="DIR", help="--scannet: <scene>.txt with the NYU40 id of every vertex (default: the true ones)")
+    parser.add_argument("--names", metavar="FILE", help="--scannet: scannetv2-labels.combined.tsv (default: classes by the labels' majority)")
     parser.add_argument("--part", metavar="NAME[,NAME…]", help="parts of the benchmark, or all (default: the model's, else all)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make its images (default 1)")
     parser.add_argument("--limit", metavar="N", type=int, help="only N images, spread evenly over the split")
@@ -85,12 +91,12 @@ class Method:
 
 def run(args: argparse.Namespace) -> dict:
     """Evaluate; the result is that of the first method, the others stand under ``baselines``."""
-    if not args.model and not args.baseline:
+    if not args.model and not args.baseline and not args.scannet:
         raise InputError("nothing to evaluate: give --model DIR, --baseline NAME, or both")
     if args.amodal_model and (not args.model or args.shapes):
         raise InputError("--amodal-model gives layers to the answers of --model on --data or --benchmark: give both, and no --shapes")
-    if not args.data and not args.benchmark and not args.shapes:
-        raise InputError("no images to evaluate on: give --data DIR, --benchmark insta10-sim-small or --shapes 6,12")
+    if not any((args.data, args.benchmark, args.shapes, args.voxels, args.scannet)):
+        raise InputError("no images to evaluate on: give --data DIR, --benchmark insta10-sim-small, --shapes 6,12 or --voxels DIR")
     if args.benchmark and args.split:
         raise InputError(
             f"--split {args.split} does not go with --benchmark, which is a test split: leave it out, or use --data DIR alone"
@@ -101,6 +107,10 @@ def run(args: argparse.Namespace) -> dict:
         from .evaluate_shapes import evaluate_shapes
 
         return evaluate_shapes(args)
+    if args.voxels or args.scannet:
+        from . import evaluate_voxels
+
+        return evaluate_voxels.evaluate_voxels(args) if args.voxels else evaluate_voxels.evaluate_scannet(args)
     count = _count(args.count)
 
     from ..evaluation.table import format_markdown, format_table

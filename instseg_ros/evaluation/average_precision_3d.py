@@ -18,7 +18,7 @@ class Scene3D:
     Attributes:
         instance: (N,) int, 0 = void, 1…T. true_class: (T,) int > 0; 0 = not evaluated (a class outside of the benchmark).
         masks: (P, N) bool, may overlap. found_class: (P,) int. score: (P,) float.
-        least: instances with fewer points are not evaluated (the benchmark: 100).
+        least: instances with fewer points are not evaluated, neither true nor found ones (the benchmark: 100).
     """
 
     instance: np.ndarray
@@ -68,8 +68,8 @@ def _match(scene: Scene3D, kind: int, overlap: float) -> tuple[list[bool], list[
     outside = np.concatenate([[True], (scene.true_class == 0) | ((scene.true_class == kind) & ~counted)])
     for row in rows:
         shared = np.bincount(scene.instance[scene.masks[row]], minlength=count + 1)
-        pixels = int(shared.sum())
-        if pixels == 0:
+        pixels = int(shared.sum())  # points
+        if pixels < max(scene.least, 1):
             continue
         iou = shared[1:] / (size + pixels - shared[1:])
         matching = np.flatnonzero(counted & (iou > overlap))

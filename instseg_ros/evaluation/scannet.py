@@ -80,8 +80,11 @@ def read_names(file: Path) -> dict[str, int]:
     """Object name → NYU40 id from ``scannetv2-labels.combined.tsv``."""
     try:
         with file.open(newline="") as lines:
-            return {row["raw_category"]: int(row["nyu40id"]) for row in csv.DictReader(lines, delimiter="\t")}
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
+            rows = csv.DictReader(lines, delimiter="\t")
+            if not {"raw_category", "nyu40id"} <= set(rows.fieldnames or ()):
+                raise ValueError(f"its columns are {rows.fieldnames}")
+            return {row["raw_category"]: int(row["nyu40id"]) for row in rows}
+    except (OSError, ValueError, TypeError) as error:  # a UnicodeDecodeError is a ValueError
         raise InputError(f"{file} is not ScanNet's table of labels (raw_category, nyu40id): {error}") from None
 
 
