@@ -16,6 +16,7 @@ KINDS = {
     "soak": "resident memory of the node over 500 frames; with --minutes behind a camera, every frame accounted for",
     "clustering": "our clustering against scikit-learn's on the same predictions",
     "layered": "mean shift of layered embeddings against scikit-learn's on the same predictions",
+    "mtml": "MTML's forward pass as the scene grows to 4 million voxels: seconds and memory (--picture draws them)",
     "noise": "real depth frames beside simulated ones: noise, holes, edges",
     "synth": "complete simulated samples a minute, and the memory that making them takes",
     "tracking": "do ids stay with their parts in a simulated bin that is emptied?",
