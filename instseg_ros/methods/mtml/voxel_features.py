@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse import coo_matrix
 
 from ...clustering.voxel_graph import neighbour_pairs
 from ...errors import InputError
 from ...frame import Frame
-from ...geometry import project
 from .grid import Grid
 from .voxelizer import Cloud, VoxelCloud
 
@@ -17,8 +17,6 @@ CHANNELS = {"occupancy": 1, "tsdf": 1, "normals": 3, "height": 1}
 """Feature → its channels. All but tsdf are 0 in voxels that hold no point."""
 HEIGHT_UNIT = 0.1
 """Metres over the floor that make 1."""
-BLOCK = 64
-"""Layers of a grid along x whose distances are found at a time: the memory stays small."""
 
 
 def check_features(names: Sequence[str]) -> None:
@@ -70,26 +68,16 @@ def normals(cloud: Cloud, occupied: VoxelCloud) -> np.ndarray:
     n, grid = len(occupied.voxels), occupied.grid
     if not n:
         return np.zeros((0, 3), np.float32)
-    centre = occupied.voxels + 0.5
     use = occupied.row >= 0
-    row = occupied.row[use]
-    place = grid.place(cloud.points[use])
-    local = place - centre[row]  # first and second moments about the voxel's own centre keep their digits
-    count = occupied.count.astype(np.float64)
-    first = np.stack([np.bincount(row, c, n) for c in local.T], 1)
-    second = np.stack([np.bincount(row, local[:, i] * local[:, j], n) for i in range(3) for j in range(3)], 1).reshape(n, 3, 3)
+    row, place = occupied.row[use], grid.place(cloud.points[use]) - 0.5 * np.array(grid.size)
+    powers = [np.ones(len(place)), *place.T, *(place[:, i] * place[:, j] for i in range(3) for j in range(3))]
+    moments = np.stack([np.bincount(row, power, n) for power in powers], 1)
     a, b = neighbour_pairs(occupied.voxels).T
-    total = [count.copy(), first.copy(), second.copy()]
-    for own, other in ((a, b), (b, a)):
-        step = (centre[other] - centre[own])[:, :, None]
-        m, f, s = count[other, None, None], first[other][:, :, None], second[other]
-        moved = s + step @ f.transpose(0, 2, 1) + f @ step.transpose(0, 2, 1) + m * (step @ step.transpose(0, 2, 1))
-        for part, value in zip(total, (count[other], first[other] + count[other, None] * step[:, :, 0], moved)):
-            flat = value.reshape(len(value), int(np.prod(value.shape[1:])))
-            part += np.stack([np.bincount(own, column, n) for column in flat.T], 1).reshape(part.shape)
-    m, f, s = total
-    mean = f / m[:, None]
-    values, vectors = np.linalg.eigh(s / m[:, None, None] - mean[:, :, None] * mean[:, None, :])
+    near = coo_matrix((np.ones(len(a)), (a, b)), shape=(n, n)).tocsr()
+    count, first, second = np.split(moments + near @ moments + near.T @ moments, [1, 4], axis=1)
+    mean = first / count
+    spread = (second / count).reshape(n, 3, 3) - mean[:, :, None] * mean[:, None, :]
+    values, vectors = np.linalg.eigh(spread)
     normal = vectors[:, :, 0]
     towards = occupied.mean(cloud.origin - cloud.points) @ grid.pose[:3, :3].T
     normal = np.where((normal * towards).sum(1, keepdims=True) < 0, -normal, normal)
@@ -110,31 +98,28 @@ def flipped_distance(grid: Grid, views: Sequence[tuple[Frame, np.ndarray | None]
         (X, Y, Z) float32 in [−1, 1]; 0 = far from every surface, or hidden.
     """
     reach = truncation * grid.voxel
-    result = np.zeros(grid.size, np.float32)
-    y, z = np.meshgrid(np.arange(grid.size[1]), np.arange(grid.size[2]), indexing="ij")
-    for start in range(0, grid.size[0], BLOCK):
-        x = np.arange(start, min(start + BLOCK, grid.size[0]))
-        voxels = np.stack(np.broadcast_arrays(x[:, None, None], y[None], z[None]), -1)
-        centres = grid.centres(voxels)
-        total, seen = np.zeros(voxels.shape[:3], np.float32), np.zeros(voxels.shape[:3], np.int32)
-        for frame, pose in views:
-            distance = _distance(centres, frame, pose) / reach
-            known = distance > -1  # False for NaN
-            total += np.where(known, np.minimum(distance, 1), 0)
-            seen += known
-        d = total / np.maximum(seen, 1)
-        result[x] = np.where(seen > 0, np.where(d < 0, -1 - d, 1 - d), 0)
-    return result
+    total, seen = np.zeros(grid.size, np.float32), np.zeros(grid.size, np.uint16)
+    for frame, pose in views:
+        distance = _distance(grid, frame, pose) / np.float32(reach)
+        known = distance > -1  # False for NaN
+        total += np.where(known, np.minimum(distance, 1), 0)
+        seen += known
+    d = total / np.maximum(seen, 1)
+    return np.where(seen > 0, np.where(d < 0, -1 - d, 1 - d), 0).astype(np.float32)
 
 
-def _distance(points: np.ndarray, frame: Frame, pose: np.ndarray | None) -> np.ndarray:
-    """How far (m) points (…, 3) of the scene lie in front of what a view sees along the optical axis, NaN where it sees nothing."""
-    if pose is not None:
-        points = (points - pose[:3, 3]) @ pose[:3, :3]
+def _distance(grid: Grid, frame: Frame, pose: np.ndarray | None) -> np.ndarray:
+    """How far (m) each voxel's centre lies in front of what a view sees along the optical axis; float32, NaN where it sees nothing."""
+    camera = np.linalg.inv(grid.pose if pose is None else grid.pose @ pose)  # camera_T_grid
+    # Pixel and depth are linear in the voxel's indices until the division: three sums of three rows, and no list of points.
+    matrix = frame.K @ camera[:3, :3] * grid.voxel
+    start = frame.K @ camera[:3, 3] + matrix.sum(1) / 2
+    x, y, z = (np.arange(n).reshape([-1 if axis == k else 1 for k in range(3)]) for axis, n in enumerate(grid.size))
+    u, v, depth = ((s + a * x + (b * y + c * z)).astype(np.float32) for s, (a, b, c) in zip(start, matrix))
+    in_front = depth > 1e-6
+    depth[~in_front] = 1
     height, width = frame.shape
-    in_front = points[..., 2] > 1e-6
-    pixel = np.rint(project(np.where(in_front[..., None], points, 1.0), frame.K))
-    inside = in_front & (pixel >= 0).all(-1) & (pixel[..., 0] < width) & (pixel[..., 1] < height)
-    column, row = np.where(inside[..., None], pixel, 0).astype(np.int64).transpose(-1, *range(pixel.ndim - 1))
-    return np.where(inside, frame.depth[row, column] - points[..., 2], np.nan).astype(np.float32)
-
+    column, row = np.rint(u / depth), np.rint(v / depth)
+    inside = in_front & (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    pixel = np.where(inside, row * width + column, 0).astype(np.int32)  # exact in float32 below 16 M pixels
+    return np.where(inside, frame.depth.reshape(-1).take(pixel) - depth, np.float32(np.nan))
