@@ -22,8 +22,7 @@ def test_every_frame_is_accounted_for(ros_env, monkeypatch, tmp_path):
     pytest.importorskip("pyrealsense2", reason=needs, exc_type=ImportError)
     for name in ("ROS_DOMAIN_ID", "PYTHONPATH", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, ros_env[name])
-    for name, value in {"SETTLED": 1.0, "SPAN": 0.5, "PERIOD": 0.1}.items():
-        monkeypatch.setattr(soak_camera, name, value)
+    monkeypatch.setattr(soak_camera, "PERIOD", 0.1)
     write_classical_model(tmp_path / "model")
     file = tmp_path / "result.json"
     words = ["--model", str(tmp_path / "model"), "--bag", str(write_bag(tmp_path / "bag", 3)), "--minutes", "0.05"]
@@ -47,16 +46,18 @@ def test_memory_after_the_first_minute_is_compared_with_the_end():
         "segmenter": {"received": 7, "answered": 4, "replaced_by_newer": 1, "skipped": 1, "depth_images": 7},
     }  # fmt: skip
     result = soak_camera.summary(report, {"camera": np.column_stack([times, memory])})
-    assert result["rss_mb"]["camera"]["after_first_minute"] == pytest.approx(500.1, abs=0.3)
+    assert result["rss_mb"]["camera"]["settled"] == pytest.approx(500.1, abs=0.3)
     assert result["rss_mb"]["camera"]["end"] == pytest.approx(504.2, abs=0.3)
     assert result["rss_mb"]["camera"]["growth_percent"] == pytest.approx(0.8, abs=0.1)
     accounting = result["accounting"]
     assert (accounting["camera_unaccounted"], accounting["lost_between"]) == (1, 1)
     assert (accounting["segmenter_unaccounted"], accounting["answers_not_heard"]) == (1, 1)
-    assert result["minutes"] == 4.0
+    assert (result["minutes"], result["settled_after_s"]) == (4.0, 60.0)
+    short = soak_camera.summary({**report, "end_at_s": 90.0}, {"camera": np.column_stack([times, memory])})
+    assert short["settled_after_s"] == 30.0 and short["rss_mb"]["camera"]["settled"] == pytest.approx(458.3, abs=0.5)
 
 
-@pytest.mark.parametrize(("minutes", "text"), [("1", "at least 1.3"), ("-1", "positive"), ("nan", "positive")])
+@pytest.mark.parametrize(("minutes", "text"), [("0.04", "at least 0.05"), ("-1", "positive"), ("nan", "positive")])
 def test_too_short_is_refused(capsys, minutes, text):
     assert cli.main(["bench", "soak", "--minutes", minutes]) == 2
     assert text in capsys.readouterr().err
