@@ -18,6 +18,12 @@ import pytest
 from instseg_ros.errors import InputError
 from instseg_ros.shared_memory import VARIABLE, fitting_profile, remove_dead_segments
 
+with contextlib.suppress(ImportError):
+    import hypothesis
+
+    hypothesis.settings.register_profile("busy", deadline=None)  # an example that takes long is the machine's fault
+    hypothesis.settings.load_profile("busy")
+
 # A shell that runs the tests in the background has SIGINT ignored, and so would every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
