@@ -13,6 +13,7 @@ left alone.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import re
 import struct
@@ -27,7 +28,8 @@ PERIOD = 1.0
 _NAME = re.compile(r"fast(?:dds|rtps)_port(\d+)")  # rtps: Fast DDS 2
 _LOCKS = ("_el", "_sl")
 """Endings of the lock files: of a port with one reader, and with several."""
-_MAPPING = re.compile(rf"^([0-9a-f]+)-.* {FOLDER}/{_NAME.pattern} \(deleted\)$", re.MULTILINE)
+_GONE = re.compile(rf"([0-9a-f]+)-.* {FOLDER}/{_NAME.pattern} \(deleted\)")
+"""A line of /proc/self/maps."""
 _NODE = struct.Struct("<7I")
 """Port, readers, health check ms, wait ms (a third of it), descriptors, waiting readers, flags."""
 _FLAGS = _NODE.size - 4
@@ -51,18 +53,20 @@ def mark_dead_ports() -> None:
 
 
 class PortWatch:
-    """Marks the ports that this process uses and whose files are gone, be they a reader's or those of other processes."""
+    """Marks the ports whose files are gone among those that this process has mapped: its own, and those that it writes to."""
 
     def __init__(self) -> None:
         self._suspects: set[tuple[int, int]] = set()
 
     def look(self) -> None:
         """Look once. Only what was gone at the last look, too, is marked: Fast DDS itself may be about to let go of it."""
-        mappings = _MAPPING.finditer(Path("/proc/self/maps").read_text())
-        gone = {(int(mapping[1], 16), int(mapping[2])) for mapping in mappings}
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        found = [_GONE.fullmatch(line) for line in lines if line.endswith("(deleted)")]
+        gone = {(int(mapping[1], 16), int(mapping[2])) for mapping in found if mapping}
         with open("/proc/self/mem", "r+b", buffering=0) as memory:
             for address, number in gone & self._suspects:
-                _mark(memory, address, number)
+                with contextlib.suppress(OSError):  # unmapped by now
+                    _mark(memory, address, number)
         self._suspects = gone
 
     def run(self, stop: threading.Event) -> None:
@@ -70,7 +74,7 @@ class PortWatch:
         while not stop.wait(PERIOD):
             try:
                 self.look()
-            except OSError:  # no /proc, or not allowed to write to it: nothing can be done
+            except OSError:  # no /proc, or writing to it is forbidden: nothing can be done
                 return
 
 
@@ -80,7 +84,7 @@ def _mark(file: BinaryIO, begin: int, number: int) -> None:
     memory = file.read(_SEARCHED)
     for at in range(0, len(memory) - _NODE.size, 4):
         port, _, check, wait, descriptors, _, flags = _NODE.unpack_from(memory, at)
-        if port == number and check > 0 and wait == check // 3 and descriptors > 0 and flags <= _ALL:
+        if port == number and check > 0 and wait == check // 3 and descriptors > 0 and flags <= _ALL and flags & _OK:
             file.seek(begin + at + _FLAGS)
             file.write(bytes([flags & ~_OK]))
             return

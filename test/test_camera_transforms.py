@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import ModuleType
@@ -16,11 +17,15 @@ get_rmw_implementation_identifier()  # ROS' Fast DDS before that of pyrealsense2
 pytest.importorskip("pyrealsense2", reason="needs pyrealsense2 and libusb-1.0-0", exc_type=ImportError)
 
 from builtin_interfaces.msg import Time  # noqa: E402
+from conftest import node_environment  # noqa: E402
+from node_rig import wait_until  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
 
 from instseg_ros.nodes.camera.realsense import load  # noqa: E402
+from instseg_ros.nodes.camera.scene import BoxScene  # noqa: E402
 from instseg_ros.nodes.camera.transforms import TOPIC, StaticTransforms, transforms  # noqa: E402
 from instseg_ros.placement import rigid  # noqa: E402
 
@@ -58,7 +63,8 @@ def chained(found):
 def check(found, name="camera", base="link"):
     """Names, axes and distances of all frames."""
     to_base = chained(found)
-    assert list(to_base) == [f"{name}_{last}" for last in (base, "depth_frame", "depth_optical_frame", "color_frame", "color_optical_frame")]
+    frames = (base, "depth_frame", "depth_optical_frame", "color_frame", "color_optical_frame")
+    assert list(to_base) == [f"{name}_{frame}" for frame in frames]
     depth, color = (to_base[f"{name}_{stream}_optical_frame"] for stream in ("depth", "color"))
     np.testing.assert_allclose(to_base[f"{name}_depth_frame"], np.eye(4), atol=1e-9)
     ahead, right, down = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]])
@@ -144,10 +150,6 @@ def test_publish_tf_switches_it_off(spawn, tmp_path):
 
 
 def first_on_path(folder):
-    import os
-
-    from conftest import node_environment
-
     return {"PYTHONPATH": os.pathsep.join([str(folder), node_environment(0)["PYTHONPATH"]])}
 
 
@@ -155,11 +157,6 @@ def test_a_listener_that_comes_late_hears_the_camera_of_another_process(spawn, r
     messages = pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed")
     camera = spawn("instseg_ros.nodes.camera", "--ros-args", "-p", "software:=scene", "-r", "__node:=left")
     camera.wait_for("opened Software Device")
-    from node_rig import wait_until
-    from rclpy.executors import SingleThreadedExecutor
-
-    from instseg_ros.nodes.camera.scene import BoxScene
-
     heard, node = [], Node("listener", context=ros_context)
     node.create_subscription(messages.TFMessage, TOPIC, heard.append, QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL))
     executor = SingleThreadedExecutor(context=ros_context)
