@@ -47,7 +47,7 @@ def unhurried():
 @pytest.fixture(scope="module")
 def simulated():
     """A node on /clock, and what sets that clock and waits until the node has it."""
-    made = Bench(segmenter=KnownAnswer(), use_sim_time=True, stale_after=0.5)
+    made = Bench(segmenter=KnownAnswer(), use_sim_time=True, stale_after=2.0)
     publisher = made.client.create_publisher(Clock, "/clock", 10)
     node = made.rig.node
     wait_until(lambda: publisher.get_subscription_count() > 0 and node.count_publishers("/clock"), "the node to hear /clock")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..background import Background
 from ..bin_volume import BinVolume, half_spaces
-from ..errors import InputError
 from ..frame import Frame
 from .messages import BadFrame, frame_from_messages
 from .parameters import Parameters
