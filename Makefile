@@ -27,7 +27,7 @@ $(VENV)/.complete: $(REQUIREMENTS) setup.py package.xml
 	$(PYTHON) -m venv $(VENV)
 	touch $(VENV)/COLCON_IGNORE
 	$(PIP) -r requirements/torch.txt
-	$(PIP) $(foreach name,core ros camera train synth eval test,-r requirements/$(name).txt)
+	$(PIP) $(foreach name,core ros camera train synth eval peer test,-r requirements/$(name).txt)
 	$(PIP) --no-deps -r requirements/synth-nodeps.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	$(RUN) -c "import pathlib, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'instseg_compat.pth').write_text('$(CURDIR)/compat\n')"

@@ -25,6 +25,7 @@ EXTRAS = {
     "synth": ["manifold3d", "trimesh", "numba", "coacd", "mujoco>=4.0", "tqdm"],
     "eval": ["faster-coco-eval>=1.6", "matplotlib", "scikit-image", "scikit-learn", "tqdm"],
     "camera": ["pyrealsense2>=2.58"],
+    "peer": ["transformers>=5.0"],
     "test": ["hypothesis", "psutil", "pytest>=8,<8.4", "pytest-timeout", "embreex"],
 }
 

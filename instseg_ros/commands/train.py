@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 
 HELP = """Train a method. The run (config, log, checkpoints) is kept in OUT/run; OUT itself becomes the model directory.
 
-clusternet learns from a labelled dataset (--data). layered learns from a dataset with amodal masks (--data), or from shapes that are
+clusternet and mask2former learn from a labelled dataset (--data), the latter also from a folder of them.
+layered learns from a dataset with amodal masks (--data), or from shapes that are
 drawn as they are needed (--shapes). mtml learns from the voxel scenes of `instseg synth voxels` (--data). insegan learns from unlabelled depth: a rosbag of one fixed camera over one
 bin (--bag), with the parts stirred between frames, or the depth images of a dataset (--data)."""
 EXAMPLE = """instseg train clusternet --data data/bins --out runs/bins && instseg evaluate --model runs/bins --data data/bins
   instseg train insegan --bag recordings/bolts --instances 5 --out runs/bolts
   instseg train layered --shapes 6,12 --out runs/shapes"""
-DEFAULT_CONFIG = {"clusternet": "clusternet_compact", "insegan": "insegan_improved", "layered": "layered_shapes", "mtml": "mtml_toy"}
+DEFAULT_CONFIG = {
+    "clusternet": "clusternet_compact",
+    "insegan": "insegan_improved",
+    "layered": "layered_shapes",
+    "mask2former": "mask2former",
+    "mtml": "mtml_toy",
+}
 IMAGES = ("images", "validation")
 """Folders in OUT/run with insegan's images, kept while a run can be resumed."""
 
@@ -32,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="model directory to write")
     defaults = ", ".join(f"{method}: {name}" for method, name in DEFAULT_CONFIG.items())
     parser.add_argument("--config", metavar="FILE", help=f"YAML, or the name of a shipped one (default {defaults})")
-    parser.add_argument("--init", metavar="DIR", help="clusternet, layered, mtml: start from this model (directory or shipped name), not from random weights")
+    parser.add_argument("--init", metavar="DIR", help="start from this model (directory or shipped name), not from random weights; not for insegan")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT/run")
     parser.add_argument("--steps", metavar="N", type=int, help="stop after N optimiser steps in all")
     parser.add_argument("--shapes", metavar="N[,N…]", help="layered: train on drawn shapes, N of each class in an image, instead of --data")
@@ -98,6 +105,20 @@ def _fit_clusternet(args: argparse.Namespace, config: dict[str, Any]) -> dict[st
     return fit_clusternet(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
 
 
+def _fit_mask2former(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    _refuse_unlabelled(args)
+    _refuse_shapes(args)
+    if args.data is None:
+        raise InputError("mask2former learns from labels: give --data DIR, a BOP dataset or a folder of them")
+    from ..methods.mask2former.network import require_transformers
+
+    require_transformers()
+    from ..training.fit_mask2former import fit_mask2former
+
+    _take_init(args, config)
+    return fit_mask2former(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
+
+
 def _fit_mtml(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
     _refuse_unlabelled(args)
     _refuse_shapes(args)
@@ -111,7 +132,7 @@ def _fit_mtml(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any
 
 def _fit_insegan(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
     if args.init is not None:
-        raise InputError("--init is for clusternet, layered and mtml: insegan learns each part anew, leave it out")
+        raise InputError("--init is for clusternet, layered, mask2former and mtml: insegan learns each part anew, leave it out")
     _refuse_shapes(args)
     if (args.data is None) == (args.bag is None):
         raise InputError("insegan learns from either a bag or a dataset: give --bag FILE or --data DIR")
@@ -208,5 +229,5 @@ def _numbers(text: str | None, option: str, form: str, kind: type, count: int) -
     return numbers
 
 
-FIT = {"clusternet": _fit_clusternet, "insegan": _fit_insegan, "layered": _fit_layered, "mtml": _fit_mtml}
+FIT = {"clusternet": _fit_clusternet, "insegan": _fit_insegan, "layered": _fit_layered, "mask2former": _fit_mask2former, "mtml": _fit_mtml}
 """Method → what trains it; each imports what it needs."""

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..bop import BopDataset
-from ..evaluation import Evaluation
 from ..methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction
 from ..methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds
 from .norm import norm
 from .optimizer import OptimizerConfig, adam
+from .segmenter_validation import ValidatedModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +107,7 @@ def total_loss(losses: dict[str, Tensor], config: LossConfig, epoch: int) -> Ten
     )
 
 
-class ClusterNetModule(pl.LightningModule):
+class ClusterNetModule(ValidatedModule):
     """Optimises Eq. 3; validates with the runtime's own segmenter, so AP is of what the robot will run."""
 
     def __init__(
@@ -137,24 +134,8 @@ class ClusterNetModule(pl.LightningModule):
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=size)
         return total
 
-    def validation_step(self, batch: Tensor, index: int) -> None:
-        """``batch`` holds indices into the validation set: frames are whole, as on the robot."""
-        segmenter = ClusterNetSegmenter(self.network, self.thresholds, self.device)
-        for i in batch.tolist():
-            frame, truth = self.validation.frame(i), self.validation.truth(i)
-            start = time.perf_counter()
-            with torch.autocast(self.device.type, enabled=False):  # the robot clusters in full precision
-                instances = segmenter.segment(frame)
-            self.evaluation.add(truth, frame, instances, time.perf_counter() - start, key=self.validation.keys[i])
-
-    def on_validation_epoch_start(self) -> None:
-        self.evaluation = Evaluation()
-
-    def on_validation_epoch_end(self) -> None:
-        result = self.evaluation.result(intervals=False)
-        for name in ("AP", "AP50", "AR_heavy", "mIoU"):
-            value = result.get(name)
-            self.log(f"val/{name}", float(value) if value is not None and math.isfinite(value) else 0.0, prog_bar=name in ("AP", "AP50"), sync_dist=True)
+    def segmenter(self) -> ClusterNetSegmenter:
+        return ClusterNetSegmenter(self.network, self.thresholds, self.device)
 
     def configure_optimizers(self) -> dict[str, Any]:
         return adam(self, self.optimizer)

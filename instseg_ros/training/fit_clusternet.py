@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..bop import BopDataset
@@ -24,6 +24,7 @@ from .clusternet import ClusterNetModule, LossConfig
 from .config import SupervisedTrainerConfig, build, plain
 from .data import ClusterNetCrops, DataConfig, PackedViews, collate
 from .optimizer import OptimizerConfig
+from .segmenter_validation import validation_loader
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
 
 SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
@@ -71,14 +72,9 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
         persistent_workers=run.workers > 0, pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    validation_loader = None
-    if validation is not None:
-        # Spread over the whole split: BOP sets are ordered by scene, and scenes by part.
-        chosen = torch.linspace(0, len(validation) - 1, min(run.validation_images, len(validation))).round().long().unique()
-        validation_loader = DataLoader(TensorDataset(chosen), 1, collate_fn=lambda rows: torch.stack([row[0] for row in rows]))
     trainer = fit(
         module, loader, out, run, clip=optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps, callbacks=[CountEpochs(crops)],
-        validation=validation_loader,
+        validation=None if validation is None else validation_loader(validation, run.validation_images),
     )  # fmt: skip
     if trainer.is_global_zero:
         for folder in (out / "run").glob("cache*"):

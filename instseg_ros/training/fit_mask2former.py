@@ -1,0 +1,132 @@
+"""One training run of Mask2Former: from labelled datasets to the model directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..methods.mask2former.network import LossConfig, NetworkConfig
+from ..methods.mask2former.segmenter import Thresholds
+from ..methods.model_directory import write_model
+from ..resources import find_model
+from .config import SupervisedTrainerConfig, build, plain
+from .data import PackedViews
+from .mask2former import Mask2FormerModule
+from .mask2former_data import DataConfig, ManyDatasets, MaskViews, collate
+from .memory import keep_freed_memory
+from .optimizer import OptimizerConfig
+from .segmenter_validation import validation_loader
+from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
+
+SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The sections of a configuration, checked."""
+
+    network: NetworkConfig
+    loss: LossConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    trainer: SupervisedTrainerConfig
+    thresholds: Thresholds
+
+    @classmethod
+    def read(cls, config: dict[str, Any]) -> RunConfig:
+        """Check a configuration; missing keys take their defaults, unknown ones are an InputError."""
+        check_sections(config, SECTIONS)
+        kinds = {
+            "network": NetworkConfig, "loss": LossConfig, "data": DataConfig, "optimizer": OptimizerConfig,
+            "trainer": SupervisedTrainerConfig,
+        }  # fmt: skip
+        built = {name: build(kind, name, config.get(name, {})) for name, kind in kinds.items()}
+        return cls(**built, thresholds=Thresholds.from_dict(config.get("thresholds", {})))
+
+
+def fit_mask2former(
+    data: Path, out: Path, config: dict[str, Any], *, seed: int, resume: bool, limit_steps: int | None = None
+) -> dict[str, Any]:
+    """Train on the ``train`` split of a BOP dataset, or of every one in a folder; validate on ``val``; write the model directory ``out``.
+
+    ``out/run`` holds the configuration, the log and the checkpoints; ``resume`` goes on from the last of these.
+
+    Args:
+        config: sections network, loss, data, optimizer, trainer, thresholds; missing keys take their defaults.
+        limit_steps: stop after so many optimiser steps in all; the learning rate falls to 0 there.
+
+    Returns:
+        the validation metrics.
+
+    Raises:
+        InputError: bad configuration or data; no package `transformers`; a run in ``out`` that ``resume`` would be needed for.
+    """
+    sections = RunConfig.read(config)
+    samples, run = sections.data, sections.trainer
+    checkpoint = check_run(out, resume=resume)
+    pl.seed_everything(seed, workers=True, verbose=False)
+    training = ManyDatasets.open(data, "train", samples.images)
+    has_validation = (data / "val").is_dir() or any(data.glob("*/val"))
+    validation = ManyDatasets.open(data, "val") if has_validation and run.validation_images else None
+    module = Mask2FormerModule(sections.network, sections.loss, sections.optimizer, sections.thresholds, validation)
+    if run.init and not resume:
+        print(start_from(find_model(run.init), module.network, method="mask2former"))
+    folder = out / "run" / f"cache{os.environ.get('LOCAL_RANK', '0')}"
+    views = PackedViews(training, folder, lambda x: tqdm(x, "unpacking", disable=not sys.stderr.isatty()))
+    keep_config(out, {name: getattr(sections, name) for name in SECTIONS}, seed)
+    masks = MaskViews(views, training, samples, seed)
+    loader = DataLoader(
+        masks, run.batch_size, shuffle=True, collate_fn=collate, num_workers=run.workers, drop_last=len(masks) >= run.batch_size,
+        persistent_workers=run.workers > 0, pin_memory=torch.cuda.is_available(), generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    keep_freed_memory()
+    trainer = fit(
+        module, loader, out, run, clip=sections.optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps,
+        callbacks=[CountEpochs(masks)],
+        validation=None if validation is None else validation_loader(validation, run.validation_images),
+    )  # fmt: skip
+    if trainer.is_global_zero:
+        for cache in (out / "run").glob("cache*"):
+            shutil.rmtree(cache, ignore_errors=True)
+    logged = trainer.callback_metrics.items()
+    metrics = {name.removeprefix("val/"): round(float(value), 4) for name, value in logged if name.startswith("val/")}
+    if trainer.is_global_zero:
+        facts = {
+            "data": data.resolve().name, "images": len(training), "parts": training.part_names, "steps": trainer.global_step,
+            "batch_size": run.batch_size, "seed": seed,
+        }  # fmt: skip
+        write_mask2former(out, module.network, sections.thresholds, facts=facts, metrics=metrics)
+    return metrics
+
+
+def write_mask2former(
+    out: Path, network: torch.nn.Module, thresholds: Thresholds, *, facts: dict[str, Any], metrics: dict[str, Any]
+) -> None:
+    """Write the model directory of a trained network, with a first model card."""
+    config = {
+        "method": "mask2former",
+        "name": out.name,
+        "network": plain(asdict(network.config)),
+        "input": {"modalities": ["depth"], "size": "any, padded to multiples of 32", "depth_range": [0.2, 2.0]},
+        "thresholds": asdict(thresholds),
+        "amodal": False,
+        "training": facts,
+        "metrics": metrics,
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
+    card = (
+        f"# {out.name}\n\nMask2Former (built by `transformers`, random weights to start with), depth only; "
+        f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters.\nLayers: layer 0 only (no amodal output).\n\n"
+        f"Trained on {facts['images']} images of {', '.join(facts['parts'])} ({facts['steps']} steps of {facts['batch_size']}, seed "
+        f"{facts['seed']}).\n\n| Validation metric | Value |\n| --- | --- |\n{rows}\n"
+    )
+    write_model(out, config=config, weights=network.state_dict(), card=card)
