@@ -27,6 +27,6 @@ def test_sizes_and_figure(tmp_path, monkeypatch, capsys):
 
 def test_the_figure_shows_every_size():
     pytest.importorskip("matplotlib")
-    rows = [{"millions": m, "seconds": 2 * m, "memory_mb": 100 + m} for m in (1.0, 4.0)]
+    rows = [{"millions": m, "seconds": 2 * m, "cpu_seconds": m, "memory_mb": 100 + m} for m in (1.0, 4.0)]
     left, right = mtml.cost_figure(rows, "test").axes
     assert left.lines[0].get_xydata().tolist() == [[1, 2], [4, 8]] and right.lines[0].get_ydata().tolist() == [101, 104]

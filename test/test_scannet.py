@@ -14,8 +14,8 @@ from instseg_ros.cli import main
 from instseg_ros.errors import InputError
 from instseg_ros.evaluation.average_precision_3d import Scene3D, average_precision
 from instseg_ros.evaluation.scannet import CLASSES, read_names, read_scan, scan_folders
-from instseg_ros.evaluation.scannet_benchmark import read_answer, read_truth, score_answers, write_answer, write_truth
-from instseg_ros.evaluation.scannet_voxels import IDS, read_semantics, scan_voxels, write_proposals
+from instseg_ros.evaluation.scannet_benchmark import read_answer, read_numbers, read_truth, score_answers, write_answer, write_truth
+from instseg_ros.evaluation.scannet_voxels import IDS, scan_voxels, write_proposals
 from instseg_ros.methods.mtml.network import MTML, MTMLConfig, Prediction
 from instseg_ros.methods.mtml.voxel_segmenter import Thresholds, VoxelSegmenter
 
@@ -186,7 +186,7 @@ def test_a_perfect_network_finds_all(tmp_path, monkeypatch):
     scan = read_scan(write_scan(tmp_path))
     (tmp_path / "semantics").mkdir()
     np.savetxt(tmp_path / "semantics" / "scene0000_00.txt", scan.semantic, fmt="%d")
-    seen = scan_voxels(scan, read_semantics(tmp_path / "semantics", scan))
+    seen = scan_voxels(scan, read_numbers(tmp_path / "semantics" / "scene0000_00.txt"))
     network = MTML(MTMLConfig(channels=18, stem=1, middle=1, width=1, up=1, head=1))
     segmenter = VoxelSegmenter(network, Thresholds(usual=((4.0, 5.0),), direction=False), torch.device("cpu"))
     code = 4.0 * torch.from_numpy(seen.voxels.instance)[:, None].float().expand(-1, 2)
@@ -195,8 +195,9 @@ def test_a_perfect_network_finds_all(tmp_path, monkeypatch):
     write_truth(tmp_path / "gt", scan)
     table = score_answers([tmp_path / "gt" / "scene0000_00.txt"], tmp_path / "found")
     assert table["mean"]["AP50"] == table["mean"]["AP25"] == table["table"]["AP"] == 1 and set(table) == {*CLASSES.values(), "mean"}
-    with pytest.raises(InputError, match="NYU40 id"):
-        read_semantics(tmp_path, scan)
+    (tmp_path / "bad.txt").write_text("5\nchair\n")
+    with pytest.raises(InputError, match="a whole number a line"):
+        read_numbers(tmp_path / "bad.txt")
 
 
 def test_training_on_scans_and_their_score_from_the_command_line(tmp_path, capsys):
@@ -220,4 +221,4 @@ def test_training_on_scans_and_their_score_from_the_command_line(tmp_path, capsy
     assert json.loads((tmp_path / "r.json").read_text())["mean"] == first["mean"]
     capsys.readouterr()
     assert main(command[:3]) == 2 and "--keep" in capsys.readouterr().err
-    assert main([*command, "--model", model, "--semantics", str(tmp_path)]) == 2 and "NYU40 id" in capsys.readouterr().err
+    assert main([*command, "--model", model, "--semantics", str(tmp_path)]) == 2 and "cannot be read" in capsys.readouterr().err

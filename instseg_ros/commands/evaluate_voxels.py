@@ -43,8 +43,8 @@ def evaluate_voxels(args: argparse.Namespace) -> dict:
 def evaluate_scannet(args: argparse.Namespace) -> dict:
     """Scans in ScanNet's format: the files of a benchmark's answer in --keep, made by --model where there is one."""
     from ..evaluation.scannet import read_names, read_scan, scan_folders
-    from ..evaluation.scannet_benchmark import score_answers, write_truth
-    from ..evaluation.scannet_voxels import IDS, read_semantics, scan_voxels, write_proposals
+    from ..evaluation.scannet_benchmark import read_numbers, score_answers, write_truth
+    from ..evaluation.scannet_voxels import IDS, scan_voxels, write_proposals
 
     _refuse(args, "scannet", (*FOR_IMAGES, "baseline", "split"))
     if not args.keep:
@@ -58,8 +58,8 @@ def evaluate_scannet(args: argparse.Namespace) -> dict:
         write_truth(truth, scan)
         files.append(truth / f"{scan.name}.txt")
         if segmenter is not None:
-            seen = scan_voxels(scan, read_semantics(Path(args.semantics), scan) if args.semantics else None)
-            write_proposals(answers, scan, seen, segmenter)
+            semantic = read_numbers(Path(args.semantics) / f"{scan.name}.txt") if args.semantics else None
+            write_proposals(answers, scan, scan_voxels(scan, semantic), segmenter)
     table = score_answers(files, answers)
     print(f"{len(files)} scans, semantics {'of ' + args.semantics if args.semantics else 'true'}; %")
     _print(Path(args.model).name if args.model else str(answers), table)

@@ -67,7 +67,8 @@ def read_scan(folder: Path, names: dict[str, int] | None = None) -> Scan:
     points = np.stack([mesh[axis].astype(np.float64).reshape(-1) for axis in "xyz"], 1)
     segment = np.asarray(_entry(folder / f"{name}{SEGMENTS}", "segIndices"))
     if not len(points) == len(semantic) == len(segment) or segment.dtype.kind not in "iu":
-        raise InputError(f"{folder}: mesh, labels and segments have {len(points)}, {len(semantic)} and {len(segment)} vertices: copy them again")
+        counts = f"{len(points)}, {len(semantic)} and {len(segment)}"
+        raise InputError(f"{folder}: mesh, labels and segments have {counts} vertices: copy them again")
     instance, kinds = np.zeros(len(points), np.int64), []
     for group in _entry(folder / f"{name}{OBJECTS}", "segGroups"):
         own = np.isin(segment, group["segments"])

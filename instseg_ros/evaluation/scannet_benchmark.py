@@ -27,7 +27,7 @@ def write_truth(folder: Path, scan: Scan) -> None:
 
 def read_truth(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Instance (N,) int64, 1…K, 0 = none, and NYU40 id (K,) of each from a file of :func:`write_truth`."""
-    codes = _numbers(file)
+    codes = read_numbers(file)
     used, row = np.unique(codes, return_inverse=True)
     rank = np.cumsum(used > 0) * (used > 0)
     return rank[row.reshape(-1)], used[used > 0] // UNIT
@@ -61,7 +61,7 @@ def read_answer(file: Path, vertices: int) -> tuple[np.ndarray, np.ndarray, np.n
             score.append(float(sure))
         except ValueError:
             raise InputError(f"{file}, line {number}: expected a mask's file, a class and a score, got {line!r}") from None
-        mask = _numbers(file.parent / name)
+        mask = read_numbers(file.parent / name)
         if len(mask) != vertices:
             raise InputError(f"{file.parent / name} has {len(mask)} vertices, the scene {vertices}: it is of another mesh")
         masks.append(mask[None] != 0)
@@ -97,7 +97,8 @@ def _text(file: Path) -> str:
         raise InputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _numbers(file: Path) -> np.ndarray:
+def read_numbers(file: Path) -> np.ndarray:
+    """(V,) int64 from a file with a whole number a line."""
     try:
         return np.array(_text(file).split(), np.int64)
     except ValueError as error:

@@ -73,15 +73,6 @@ def scan_voxels(scan: Scan, semantic: np.ndarray | None = None, *, voxel: float 
     return ScanVoxels(voxels, occupied.row)
 
 
-def read_semantics(folder: Path, scan: Scan) -> np.ndarray:
-    """(V,) NYU40 ids from ``<scene>.txt``, a line a vertex: the format of the benchmark's semantic task."""
-    file = folder / f"{scan.name}.txt"
-    try:
-        return np.array(file.read_text().split(), np.int64)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} must hold the NYU40 id of a vertex a line: {error}") from None
-
-
 def write_proposals(folder: Path, scan: Scan, seen: ScanVoxels, segmenter: VoxelSegmenter) -> int:
     """Segment a scan and write its proposals, which may overlap, for the benchmark; returns their number.
 

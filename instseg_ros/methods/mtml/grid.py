@@ -29,7 +29,8 @@ class Grid:
         if not 0 < self.voxel < 10:
             raise InputError(f"voxel must be an edge length in metres, got {self.voxel!r}")
         if min(self.size) < 1 or np.prod(np.array(self.size, np.float64)) > LARGEST:
-            raise InputError(f"a grid of {' x '.join(map(str, self.size))} voxels does not fit into memory: take larger voxels or a smaller extent")
+            size = " x ".join(map(str, self.size))
+            raise InputError(f"a grid of {size} voxels does not fit into memory: take larger voxels or a smaller extent")
 
     def place(self, points: np.ndarray) -> np.ndarray:
         """Points (…, 3) m of the scene → (…, 3) float64 in voxels; the centre of voxel (i, j, k) is (i + ½, j + ½, k + ½)."""

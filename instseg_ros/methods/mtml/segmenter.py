@@ -29,7 +29,8 @@ class MTMLSegmenter(Segmenter):
     def __init__(self, core: VoxelSegmenter, inputs: VoxelInput, *, description: str = "mtml") -> None:
         if core.network.config.channels != inputs.channels:
             raise InputError(
-                f"network.channels is {core.network.config.channels}, input.features have {inputs.channels}: the model was edited, copy it again"
+                f"network.channels is {core.network.config.channels}, input.features have {inputs.channels}: "
+                "the model was edited, copy it again"
             )
         self.core, self.inputs, self.description = core, inputs, description
 

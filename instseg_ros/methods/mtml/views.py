@@ -85,8 +85,9 @@ def find_floor(views: Sequence[View]) -> np.ndarray:
 
 
 def voxelize_views(
-    views: Sequence[View], options: VoxelInput, *, plane: np.ndarray | None = None, yaw: float = 0.0, offset: tuple[float, float] = (0.0, 0.0)
-) -> Voxels:
+    views: Sequence[View], options: VoxelInput, *, plane: np.ndarray | None = None, yaw: float = 0.0,
+    offset: tuple[float, float] = (0.0, 0.0),
+) -> Voxels:  # fmt: skip
     """Fuse views into one grid that stands on the floor. The scene's frame must be the first camera's.
 
     Args:
