@@ -64,17 +64,18 @@ def label_moments(labels: np.ndarray, points: np.ndarray, n: int) -> tuple[np.nd
     """
     flat = labels.ravel()
     use = np.flatnonzero(flat)
-    p = points.reshape(-1, 3)[use].astype(np.float64)
-    ok = np.isfinite(p[:, 2])
-    index, p = flat[use][ok].astype(np.int64) - 1, p[ok]
+    p = points.reshape(-1, 3)
+    use = use[np.isfinite(p[use, 2])]
+    index = flat[use].astype(np.int64) - 1
     count = np.bincount(index, minlength=n)
+    mean, cov, d = np.empty((n, 3)), np.empty((n, 3, 3)), []
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.stack([np.bincount(index, p[:, i], n) for i in range(3)], -1) / count[:, None]
-        d = p - mean[index]  # centred first: metres at 0.6 m range would lose the millimetres squared
-        cov = np.empty((n, 3, 3))
-        for i in range(3):
-            for j in range(i, 3):
-                cov[:, i, j] = cov[:, j, i] = np.bincount(index, d[:, i] * d[:, j], n) / count
+        for i in range(3):  # a coordinate at a time: steps along memory are twice as fast
+            value = p[use, i].astype(np.float64)
+            mean[:, i] = np.bincount(index, value, n) / count
+            d.append(value - mean[index, i])  # centred first: metres at 0.6 m range would lose the millimetres squared
+            for j in range(i + 1):
+                cov[:, i, j] = cov[:, j, i] = np.bincount(index, d[i] * d[j], n) / count
     return mean, cov, count
 
 

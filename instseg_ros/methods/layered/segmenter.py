@@ -17,6 +17,7 @@ from ...geometry import depth_order, deproject, label_moments
 from ...instances import Instances
 from ..clusternet.inputs import network_inputs
 from ..clusternet.segmenter import fold_batch_norm
+from ..half_precision import half_precision
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
 from ..thresholds import read_thresholds
@@ -104,7 +105,7 @@ class LayeredSegmenter(Segmenter):
         for name, image in images.items():
             tensor = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
             tensors[name] = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
-        with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
+        with half_precision(self.device):
             prediction = self.network(tensors)
         cells = np.s_[..., : -(-height // STRIDE), : -(-width // STRIDE)]
         return Prediction(prediction.semantic[cells], prediction.embedding[cells])
@@ -163,17 +164,26 @@ def answer(frame: Frame, clusters: Clusters, thresholds: Thresholds) -> Instance
 
 def _moments(frame: Frame, stack: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Centroid (n, 3) m and covariance (n, 3, 3) m² of the amodal masks: hidden pixels are taken to lie at the median depth of the
-    instance's visible ones. NaN where none of these has depth."""
-    labels = stack[0]
-    valid = (labels > 0) & np.isfinite(frame.depth)
-    ids, z = labels[valid].astype(np.int64), frame.depth[valid]
+    instance's visible ones (of a fourth of these, which is enough). NaN where none of these has depth."""
+    label, depth = stack[0].ravel(), frame.depth.ravel()
+    seen = np.flatnonzero((label > 0) & np.isfinite(depth))
+    z = depth[seen]
+    median = _medians(label[seen[::4]], z[::4], n)
+    behind = [np.flatnonzero(layer) for layer in stack.reshape(len(stack), -1)[1:]]
+    blind = np.flatnonzero((label > 0) & ~np.isfinite(depth))
+    pixels = np.concatenate([seen, blind, *behind])
+    ids = np.concatenate([label[seen], label[blind], *(layer.ravel()[p] for layer, p in zip(stack[1:], behind))])
+    z = np.concatenate([z, median[ids[len(seen) :]]])
+    ray = deproject(np.ones_like(frame.depth), frame.K).reshape(-1, 3)
+    centroid, covariance, _ = label_moments(ids[None], (ray[pixels] * z[:, None])[None], n)
+    return centroid.astype(np.float32), covariance.astype(np.float32)
+
+
+def _medians(ids: np.ndarray, z: np.ndarray, n: int) -> np.ndarray:
+    """(n + 1,) float32 median of the values z of each label, NaN of those without."""
     order = np.lexsort((z, ids))
     start = np.searchsorted(ids[order], np.arange(1, n + 2))
     median = np.full(n + 1, np.nan, np.float32)
-    seen = np.flatnonzero(np.diff(start))
-    median[seen + 1] = z[order][(start[seen] + start[seen + 1]) // 2]
-    depth = median[stack]
-    depth[0] = np.where(valid, frame.depth, depth[0])
-    points = np.concatenate([deproject(layer, frame.K) for layer in depth])
-    centroid, covariance, _ = label_moments(stack.reshape(-1, stack.shape[-1]), points, n)
-    return centroid.astype(np.float32), covariance.astype(np.float32)
+    some = np.flatnonzero(np.diff(start))
+    median[some + 1] = z[order][(start[some] + start[some + 1]) // 2]
+    return median

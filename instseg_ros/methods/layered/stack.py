@@ -19,10 +19,14 @@ def compact(stack: np.ndarray) -> np.ndarray:
     Nothing moves into layer 0: where that is empty, something that is no instance (a wall of the bin) hides what lies behind.
     """
     stack = stack.copy()
-    for behind in range(1, len(stack)):
-        stack[behind][(stack[:behind] == stack[behind]).any(0)] = 0
-    hidden = stack[1:]
-    stack[1:] = np.take_along_axis(hidden, np.argsort(hidden == 0, axis=0, kind="stable"), 0)
+    flat = stack.reshape(len(stack), -1)
+    some = np.flatnonzero(flat[1:].any(0))  # most pixels have nothing behind
+    column = flat[:, some]
+    for behind in range(1, len(column)):
+        column[behind][(column[:behind] == column[behind]).any(0)] = 0
+    hidden = column[1:]
+    column[1:] = np.take_along_axis(hidden, np.argsort(hidden == 0, axis=0, kind="stable"), 0)
+    flat[:, some] = column
     return stack
 
 
