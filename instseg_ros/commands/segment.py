@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="depth PNG or NPY, or an image of a BOP scene (its camera is found)")
     parser.add_argument("--model", metavar="DIR", required=True, help="model directory, or the name of a shipped model")
-    parser.add_argument("--amodal-model", metavar="DIR", help="layered model (directory or name) that says what is hidden of the parts that --model finds")
+    parser.add_argument("--amodal-model", metavar="DIR", help="layered model that says what is hidden of the parts that --model finds")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the results")
     parser.add_argument("--intrinsics", metavar="FX,FY,CX,CY", help="camera of depth files, pixels")
     parser.add_argument("--depth-scale", type=float, metavar="S", help="metres a unit (default: 0.001 for integers, 1 for floats)")
@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> dict:
         raise InputError(f"--color is given {len(args.color)} times for {len(args.files)} files: give one for each file, or none")
     K = parse_intrinsics(args.intrinsics) if args.intrinsics else None
     names = output_names(args.files)
-    segmenter = load_with_layers(find_model(args.model), find_model(args.amodal_model) if args.amodal_model else None, args.device)
+    amodal = find_model(args.amodal_model) if args.amodal_model else None
+    segmenter = load_with_layers(find_model(args.model), amodal, args.device)
     explaining = segmenter.visible if args.amodal_model else segmenter
     if args.explain and not hasattr(explaining, "explain"):
         raise InputError(f"--explain: {args.model} ({segmenter.description}) renders no instances, an insegan model does: leave --explain out")

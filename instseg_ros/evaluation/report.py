@@ -94,7 +94,8 @@ def _legend(results: dict[str, dict]) -> str:
     return (
         f"<p class='note'>Best in bold{intervals}. AP, AR: COCO, IoU 0.50 to 0.95. heavy, medium, little: AR by occlusion. "
         "mIoU: one-to-one; best: each true instance takes its best match. order: of covering pairs, those ranked right. count: "
-        "images with the right number. am. 50: AP50 of whole masks. vis. err: mean error of the visible fraction. mm: median centroid error.</p>"
+        "images with the right number. am. 50: AP50 of whole masks. vis. err: mean error of the visible fraction. "
+        "mm: median centroid error.</p>"
     )
 
 

@@ -32,7 +32,10 @@ SECTIONS = ("network", "loss", "data", "crops", "optimizer", "trainer", "thresho
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The sections of a configuration, checked. ``data`` is for shapes; ``crops`` for a dataset, whose views are taken whole without it."""
+    """The sections of a configuration, checked.
+
+    ``data`` is for shapes; ``crops`` for a dataset, whose views are taken whole without it.
+    """
 
     network: LayeredConfig
     loss: LossConfig
