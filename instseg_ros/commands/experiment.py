@@ -51,11 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "mtml-toy: voxel scenes (default: 900 and 100 are made in OUT/voxels)",
     )  # fmt: skip
     parser.add_argument("--limit", metavar="N", type=int, help="only N test images a part (mtml-toy: scenes; layered: default 1000)")
-    parser.add_argument("--instances", metavar="N[,N…]", help="layered: shapes of each class in an image (default: those of the experiment)")
+    parser.add_argument("--instances", metavar="N[,N…]", help="layered: shapes of each class in an image (default: the experiment's)")
     images = parser.add_argument_group("insegan")
     images.add_argument("--parts", metavar="NAME[,NAME…]", help="parts, or all (default bolt,obj01, as in Table 2)")
     images.add_argument("--benchmark", metavar="NAME", help="standard set (default insta10-sim-small)")
-    images.add_argument("--model", metavar="DIR", help="insegan-remedies: vary the answer of this model, train nothing; layered-truth: default layered-shapes")
+    images.add_argument(
+        "--model", metavar="DIR", help="insegan-remedies: vary the answer of this model, train nothing; layered-truth: default layered-shapes"
+    )
     images.add_argument("--workers", type=int, metavar="N", help="processes that make missing images (default 1)")
     parser.add_argument("--device", default="auto", help="of the segmenters: auto, cpu, cuda or cuda:N (default auto)")
     add_common_arguments(parser)
