@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 HELP = """Train a method. The run (config, log, checkpoints) is kept in OUT/run; OUT itself becomes the model directory.
 
-clusternet and mask2former learn from a labelled dataset (--data), the latter also from a folder of them.
-layered learns from a dataset with amodal masks (--data), or from shapes that are
-drawn as they are needed (--shapes). mtml learns from the voxel scenes of `instseg synth voxels` (--data). insegan learns from unlabelled depth: a rosbag of one fixed camera over one
-bin (--bag), with the parts stirred between frames, or the depth images of a dataset (--data)."""
+clusternet and mask2former learn from a labelled dataset (--data), the latter also from a folder of them. layered learns from a
+dataset with amodal masks (--data), or from shapes that are drawn as they are needed (--shapes). mtml learns from the voxel scenes of
+`instseg synth voxels`, from ScanNet's scans, or from a labelled dataset, then with --config mtml_bin (--data). insegan learns from
+unlabelled depth: a rosbag of one fixed camera over one bin (--bag), with the parts stirred between frames, or the depth images of a
+dataset (--data)."""
 EXAMPLE = """instseg train clusternet --data data/bins --out runs/bins && instseg evaluate --model runs/bins --data data/bins
   instseg train insegan --bag recordings/bolts --instances 5 --out runs/bolts
   instseg train layered --shapes 6,12 --out runs/shapes"""
@@ -35,7 +36,7 @@ IMAGES = ("images", "validation")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("method", choices=list(FIT), help="which method")
-    parser.add_argument("--data", metavar="DIR", type=Path, help="BOP dataset (mtml: voxel scenes) with the splits train and (optional) val")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="BOP dataset (mtml: or voxel scenes) with the splits train and (optional) val")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="model directory to write")
     defaults = ", ".join(f"{method}: {name}" for method, name in DEFAULT_CONFIG.items())
     parser.add_argument("--config", metavar="FILE", help=f"YAML, or the name of a shipped one (default {defaults})")
@@ -123,7 +124,7 @@ def _fit_mtml(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any
     _refuse_unlabelled(args)
     _refuse_shapes(args)
     if args.data is None:
-        raise InputError("mtml learns from labelled voxel scenes: make them with `instseg synth voxels` and give --data DIR")
+        raise InputError("mtml learns from labels: give --data DIR, the voxel scenes of `instseg synth voxels` or a BOP dataset")
     _take_init(args, config)
     from ..training.fit_mtml import fit_mtml
 
