@@ -47,7 +47,7 @@ def run(options: Options) -> dict:
     repeats = options.frames or 3
     rows = [_measure(segmenter, millions, repeats, options.seed) for millions in MILLIONS]
     if options.picture:
-        figure = cost_figure(rows, f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device))
+        figure = cost_figure(rows, f"{torch.get_num_threads()} CPU thread(s)" if device.type == "cpu" else torch.cuda.get_device_name(device))
         write_atomic(Path(options.picture), lambda file: figure.savefig(file, dpi=110))
     at = next(row for row in rows if row["millions"] == ASKED[0])
     table = {f"{row['millions']} M voxels": f"{row['seconds']:.3f} s ({row['cpu_seconds']:.3f} of a core), {row['memory_mb']:.0f} MB" for row in rows}
