@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise InputError(f"--{option} must be at least 1, got {value}")
+    if args.instances is not None and not args.name.startswith("layered-"):
+        raise InputError(f"--instances is for layered experiments, {args.name} has its own: leave it out")
     if args.name == "mtml-toy":
         from .experiment_mtml import run_toy
 
@@ -77,8 +79,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from .experiment_layered import run_layered
 
         return run_layered(args)
-    if args.instances is not None:
-        raise InputError(f"--instances is for layered experiments, {args.name} has its own: leave it out")
     for option, default in INSEGAN.items():
         setattr(args, option, default if getattr(args, option) is None else getattr(args, option))
     from ..evaluation.experiment_report import experiment_figure, experiment_table
