@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from ..bop import BopDataset
 from ..frame import Frame
-from ..methods.mtml.views import VoxelInput, Voxels, voxelize_views
+from ..methods.mtml.views import SceneVoxels, VoxelInput, voxelize_views
 
 SIZED = 40
 """Images that the usual sizes of parts are measured in."""
@@ -63,7 +63,7 @@ class BinVoxels(Dataset):
         }
 
 
-def voxel_instances(scene: Voxels, labels: np.ndarray) -> np.ndarray:
+def voxel_instances(scene: SceneVoxels, labels: np.ndarray) -> np.ndarray:
     """Instance (N,) int64, from 0, of each occupied voxel of a single view: its commonest label (H, W), −1 = background."""
     return scene.occupied.majority(labels.reshape(-1).astype(np.int64), int(labels.max()) + 1) - 1
 
@@ -104,7 +104,7 @@ def collate_grids(samples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor | li
     return {"grid": grid, "voxels": voxels, **{k: [s[k] for s in samples] for k in ("instance", "centre")}}
 
 
-def _scene(frame: Frame, inputs: VoxelInput) -> Voxels:
+def _scene(frame: Frame, inputs: VoxelInput) -> SceneVoxels:
     return voxelize_views([(frame, None)], inputs)
 
 

@@ -13,7 +13,7 @@ from ...geometry import depth_order, deproject, label_moments
 from ...instances import Instances
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
-from .views import VoxelInput, Voxels, voxelize_views
+from .views import SceneVoxels, VoxelInput, voxelize_views
 from .voxel_segmenter import VoxelSegmenter
 from .voxelizer import to_image
 
@@ -67,7 +67,7 @@ class MTMLSegmenter(Segmenter):
         keep = pixels >= self.core.thresholds.min_pixels
         return [_answer(frame, image, score).select(keep) for (frame, _), image in zip(views, images)]
 
-    def label(self, scene: Voxels) -> tuple[np.ndarray, np.ndarray]:
+    def label(self, scene: SceneVoxels) -> tuple[np.ndarray, np.ndarray]:
         """Label (N,) int64 of every occupied voxel, 0 = no part, and score (K,) float32 of the labels 1…K."""
         voxels = torch.from_numpy(scene.occupied.voxels)
         prediction = self.core.predict_grid(torch.from_numpy(scene.features), voxels)

@@ -61,7 +61,7 @@ class VoxelInput:
         return read_thresholds(cls, {k: v for k, v in values.items() if k != "modalities"}, section="input")
 
 
-class Voxels(NamedTuple):
+class SceneVoxels(NamedTuple):
     """A scene as the network takes it.
 
     Attributes:
@@ -87,7 +87,7 @@ def find_floor(views: Sequence[View]) -> np.ndarray:
 def voxelize_views(
     views: Sequence[View], options: VoxelInput, *, plane: np.ndarray | None = None, yaw: float = 0.0,
     offset: tuple[float, float] = (0.0, 0.0),
-) -> Voxels:  # fmt: skip
+) -> SceneVoxels:  # fmt: skip
     """Fuse views into one grid that stands on the floor. The scene's frame must be the first camera's.
 
     Args:
@@ -104,4 +104,4 @@ def voxelize_views(
     grid = standing_grid(known, plane, voxel=options.voxel, heights=heights, extent=options.extent, yaw=yaw, offset=offset)
     occupied = voxelize(cloud.points, grid)
     features = voxel_features(options.features, cloud, occupied, views, truncation=options.truncation, floor=options.below)
-    return Voxels(occupied, features)
+    return SceneVoxels(occupied, features)
