@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -19,6 +20,8 @@ WEIGHTS, CARD, CONFIG = "model.safetensors", "README.md", "model.yaml"
 REQUIRED = {"method", "network", "input", "thresholds", "weights_sha256"}
 OPTIONAL = {"name", "amodal", "training", "metrics", "normalisation"}
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin")
+C, T = TypeVar("C"), TypeVar("T")
+N = TypeVar("N", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,24 @@ class ModelDirectory:
         except (SafetensorError, OSError) as error:
             raise InputError(f"{weights_file} is not a safetensors file: {error}") from None
         return cls(path, config["method"], config, weights)
+
+    def build(self, network: Callable[[C], N], config: Callable[..., C], thresholds: Callable[[dict[str, Any]], T]) -> tuple[N, T]:
+        """The network with its weights, and the thresholds.
+
+        Args:
+            network, config: the module, and the dataclass that it is made from, whose fields are the keys of section network.
+            thresholds: reads that section.
+
+        Raises:
+            InputError: a key that the method does not have, a value that it refuses, weights that do not fit.
+        """
+        try:
+            built = network(config(**self.config["network"]))
+            read = thresholds(self.config["thresholds"])
+        except TypeError as error:
+            raise InputError(f"{self.path / CONFIG}: {error}") from None
+        self.load_into(built)
+        return built, read
 
     def load_into(self, network: torch.nn.Module) -> None:
         """Copy the weights into ``network``; every name and shape must match."""

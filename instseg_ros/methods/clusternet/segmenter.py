@@ -97,12 +97,7 @@ class ClusterNetSegmenter(Segmenter):
 
     @classmethod
     def from_model(cls, model: ModelDirectory, device: torch.device) -> ClusterNetSegmenter:
-        try:
-            network = ClusterNet(ClusterNetConfig(**model.config["network"]))
-            thresholds = Thresholds.from_dict(model.config["thresholds"])
-        except TypeError as error:
-            raise InputError(f"{model.path / 'model.yaml'}: {error}") from None
-        model.load_into(network)
+        network, thresholds = model.build(ClusterNet, ClusterNetConfig, Thresholds.from_dict)
         network = fold_batch_norm(network.eval()).to(memory_format=torch.channels_last)
         return cls(network, thresholds, device, description=f"clusternet ({model.path.name})")
 

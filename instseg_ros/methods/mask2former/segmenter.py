@@ -61,12 +61,7 @@ class Mask2FormerSegmenter(Segmenter):
 
     @classmethod
     def from_model(cls, model: ModelDirectory, device: torch.device) -> Mask2FormerSegmenter:
-        try:
-            network = Mask2Former(NetworkConfig(**model.config["network"]))
-            thresholds = Thresholds.from_dict(model.config["thresholds"])
-        except TypeError as error:
-            raise InputError(f"{model.path / 'model.yaml'}: {error}") from None
-        model.load_into(network)
+        network, thresholds = model.build(Mask2Former, NetworkConfig, Thresholds.from_dict)
         return cls(network, thresholds, device, description=f"mask2former ({model.path.name})")
 
     @torch.inference_mode()

@@ -76,12 +76,7 @@ class VoxelSegmenter:
     @classmethod
     def from_model(cls, model: ModelDirectory, device: torch.device) -> VoxelSegmenter:
         """Build it from a verified model directory; InputError on a configuration that is not MTML's."""
-        try:
-            network = MTML(MTMLConfig(**model.config["network"]))
-            thresholds = Thresholds.from_dict(model.config["thresholds"])
-        except TypeError as error:
-            raise InputError(f"{model.path / 'model.yaml'}: {error}") from None
-        model.load_into(network)
+        network, thresholds = model.build(MTML, MTMLConfig, Thresholds.from_dict)
         return cls(network, thresholds, device)
 
     def predict(self, features: Tensor, voxels: Tensor, size: tuple[int, int, int]) -> Prediction:
