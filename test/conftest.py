@@ -18,6 +18,9 @@ import pytest
 from instseg_ros.errors import InputError
 from instseg_ros.shared_memory import VARIABLE, fitting_profile, remove_dead_segments
 
+# Torch's threads spin while they wait for each other; beside other processes one test took minutes instead of seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 with contextlib.suppress(ImportError):
     import hypothesis
 
