@@ -25,7 +25,7 @@ from instseg_ros.methods.insegan.solids import shared_volume
 from instseg_ros.methods.insegan.working_camera import WorkingCamera
 from instseg_ros.training.insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule, align, encoder_losses
 from instseg_ros.training.insegan_discriminator import Discriminator, discriminator_loss, generator_loss, r1_penalty, roll
-from instseg_ros.training.insegan_explicit import PoseLossConfig, Targets, pose_losses, project, roll_poses, trust_in
+from instseg_ros.training.insegan_explicit import Targets, pose_losses, project, roll_poses, trust_in
 from instseg_ros.training.insegan_selection import choose_cut
 
 SMALL = dict(size=32, volume=8, features=16, volume_channels=4, template_channels=8, latent=8, instances=2)
