@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import subprocess
@@ -21,6 +22,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not on the path")
 
 from instseg_ros.nodes import engine as engine_module  # noqa: E402
 from instseg_ros.nodes.complaints import REPEAT_AFTER, Complaints  # noqa: E402
+from instseg_ros.nodes.executables import SPINS  # noqa: E402
 from instseg_ros.nodes.host import Setup  # noqa: E402
 from instseg_ros.nodes.sets import Arrival  # noqa: E402
 from instseg_ros.nodes.statistics import RATE_SPAN, Statistics  # noqa: E402
@@ -255,3 +257,21 @@ def test_executables_catch_ctrl_c_before_they_import_what_takes_long(name):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (run.returncode, run.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize(
+    ("already", "expected"),
+    [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_executables_set_how_long_threads_spin_before_torch_is_loaded(already, expected):
+    code = (
+        "import importlib, os, runpy, sys\n"
+        "def imported(name):\n"
+        "    assert 'torch' not in sys.modules\n"
+        "    sys.exit(os.environ.get('GOMP_SPINCOUNT', 'not set'))\n"
+        "importlib.import_module = imported\n"
+        "runpy.run_module('instseg_ros.nodes.segmenter', run_name='__main__')\n"
+    )
+    rest = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, env={**rest, **already})
+    assert run.stderr.strip() == (expected or "not set")
