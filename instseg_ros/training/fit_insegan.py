@@ -31,6 +31,7 @@ from .insegan_pool import PoolConfig, find_template_and_poses
 from .insegan_selection import choose_cut, choose_least, unexplained
 from .insegan_template import TemplateConfig
 from .memory import keep_freed_memory
+from .supervised import CountSteps
 
 if TYPE_CHECKING:
     from .depth_images import DepthImages
@@ -176,6 +177,7 @@ def _train(
     )  # fmt: skip
     checkpoint = out / "run" / "last.ckpt"
     callbacks = [
+        CountSteps(optimizers),
         # Lightning counts a step for every optimiser of a batch.
         ModelCheckpoint(out / "run", filename="last", every_n_train_steps=t.checkpoint_every * optimizers, save_top_k=1, enable_version_counter=False),
         TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 100),

@@ -39,6 +39,30 @@ class CountEpochs(Callback):
         self.data.epoch.fill_(trainer.current_epoch)
 
 
+class CountSteps(Callback):
+    """Ends a run after the steps that its epochs have, whatever was cut short on the way.
+
+    Lightning counts an epoch that a kill interrupted as whole after the resume: the run would miss steps, and end before its
+    learning rate does.
+
+    Args:
+        optimizers: of a batch, where the module steps them itself; Lightning counts a step for each.
+    """
+
+    def __init__(self, optimizers: int = 1) -> None:
+        self.optimizers = optimizers
+        self.validated_at = -1
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        trainer.fit_loop.setup_data()
+        planned = int(trainer.max_epochs * trainer.num_training_batches) * self.optimizers
+        trainer.fit_loop.epoch_loop.max_steps = planned if trainer.max_steps == -1 else min(planned, trainer.max_steps)
+        trainer.fit_loop.max_epochs = -1
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.validated_at = trainer.global_step
+
+
 def check_sections(config: dict[str, Any], sections: Sequence[str]) -> None:
     """InputError on a section that the method does not have."""
     unknown = config.keys() - set(sections)
@@ -95,7 +119,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     validation: DataLoader | None = None,
 ) -> pl.Trainer:
-    """Lightning's loop; log and last checkpoint go to ``out/run``.
+    """Lightning's loop, validated at the end of each epoch and of the run; log and last checkpoint go to ``out/run``.
 
     Args:
         clip: largest gradient norm, 0 = off.
@@ -105,8 +129,10 @@ def fit(
     Raises:
         KeyboardInterrupt: Ctrl-C; Lightning has returned from it in order.
     """
+    count = CountSteps()
     every: list[Callback] = [
         *callbacks,
+        count,
         ModelCheckpoint(out / "run", filename="last", every_n_train_steps=run.checkpoint_every, save_top_k=1, enable_version_counter=False),
         ModelCheckpoint(out / "run", filename="last", save_on_train_epoch_end=True, save_top_k=1, enable_version_counter=False),
         TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 100),
@@ -122,4 +148,6 @@ def fit(
     trainer.fit(module, loader, validation, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if validation is not None and count.validated_at != trainer.global_step:  # the run ended within an epoch
+        trainer.validate(module, validation, verbose=False)
     return trainer
