@@ -16,6 +16,7 @@ from instseg_ros.cli import main  # noqa: E402
 from instseg_ros.evaluation.experiment_report import experiment_figure, experiment_table  # noqa: E402
 from instseg_ros.methods.model_directory import read_config  # noqa: E402
 from instseg_ros.training import experiments  # noqa: E402
+from instseg_ros.training.cells import changed, slug  # noqa: E402
 from instseg_ros.training.config import read_training_config  # noqa: E402
 from instseg_ros.training.fit_insegan import RunConfig  # noqa: E402
 
@@ -79,12 +80,12 @@ def test_every_remedy_is_a_switch_of_the_improved_configuration():
     improved = read_training_config(experiment.config)
     whole = asdict(RunConfig.read(improved))
     for variant in experiment.variants[1:]:
-        changed = asdict(RunConfig.read(experiments._changed(improved, variant)))
+        switched = asdict(RunConfig.read(changed(improved, variant.change)))
         for section, values in variant.change.items():  # each key is known and differs from what the configuration has
-            assert values.keys() == {key for key in whole[section] if whole[section][key] != changed[section][key]}, variant.name
-        assert {name for name in whole if whole[name] != changed[name]} == variant.change.keys(), variant.name
+            assert values.keys() == {key for key in whole[section] if whole[section][key] != switched[section][key]}, variant.name
+        assert {name for name in whole if whole[name] != switched[name]} == variant.change.keys(), variant.name
     names = [v.name for v in experiment.variants]
-    assert len(set(map(experiments.slug, names))) == len(names)
+    assert len(set(map(slug, names))) == len(names)
 
 
 @pytest.fixture
