@@ -1,6 +1,6 @@
 """ClusterNet: targets, losses, network and inference against the paper's equations by hand."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
 from instseg_ros.geometry import QUARTER_TURN, deproject, label_moments, sqrt_covariance
 from instseg_ros.methods.clusternet.inputs import fill_depth, network_inputs
-from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction
+from instseg_ros.methods.clusternet.network import INPUT_CHANNELS, ClusterNet, ClusterNetConfig, Prediction, add_inputs
 from instseg_ros.methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds, fold_batch_norm
 from instseg_ros.methods.clusternet.turns import mean_over_turns
-from instseg_ros.training.augment import MIRROR, Sample, crop, drop_patches, mirror, turn
+from instseg_ros.training.augment import MIRROR, Sample, crop, drop_patches, mirror, recolor, turn
 from instseg_ros.training.clusternet import LossConfig, clusternet_losses, total_loss
 from instseg_ros.training.optimizer import learning_rate_factor
 from instseg_ros.training.targets import center_candidates, feature_table, radius_table
@@ -261,6 +261,35 @@ def test_patches_only_remove_readings():
     np.testing.assert_array_equal(after.depth[~gone], before.depth[~gone])
 
 
+def test_recoloring_changes_colour_alone_and_0_nothing():
+    before = replace(scene(), color=np.random.default_rng(0).integers(0, 256, (*scene().labels.shape, 3), dtype=np.uint8))
+    after = recolor(before, np.random.default_rng(1), 0.2)
+    assert after.color.dtype == np.uint8 and (after.color != before.color).mean() > 0.5
+    np.testing.assert_array_equal(after.depth, before.depth)
+    assert recolor(before, np.random.default_rng(1), 0.0) is before and recolor(replace(before, color=None), np.random.default_rng(1), 0.2).color is None
+    # Without noise it is one curve a channel: what was brighter stays brighter.
+    ramp = replace(before, color=np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, 2))
+    many = np.mean([recolor(ramp, np.random.default_rng(seed), 0.2).color for seed in range(60)], 0)
+    assert (np.diff(many[::16, 0], axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("subpixel", [True, False])
+@pytest.mark.parametrize(("fewer", "more"), [(["xyz", "depth"], ["rgb", "xyz", "depth"]), (["xyz"], ["rgb", "xyz"]), (["depth"], ["xyz", "depth"])])
+def test_a_network_with_an_input_added_begins_with_the_same_answers(subpixel, fewer, more):
+    torch.manual_seed(0)
+    options = dict(TINY, detail_skips=True, subpixel=subpixel, mask_stride=2)
+    old, new = (ClusterNet(ClusterNetConfig(inputs=inputs, **options)).eval() for inputs in (fewer, more))
+    shapes = {name: value.shape for name, value in new.state_dict().items()}
+    adopted = {name: value for name, value in add_inputs(new, old.state_dict()).items() if shapes[name] == value.shape}
+    assert adopted.keys() == old.state_dict().keys()
+    new.load_state_dict(adopted, strict=False)
+    images = {name: torch.randn(1, channels, 64, 64) for name, channels in INPUT_CHANNELS.items()}
+    with torch.no_grad():
+        before, after = (network({name: images[name] for name in network.config.inputs}) for network in (old, new))
+    for name in ("votes", "moments", "mask", "center"):
+        torch.testing.assert_close(getattr(after, name), getattr(before, name), msg=name)
+
+
 def perfect_prediction(sample, stride):
     """What a network without error would say for ``sample``."""
     part = sample.labels > 0
@@ -365,4 +394,4 @@ def test_thresholds_refuse_unknown_keys():
     with pytest.raises(InputError, match="colour"):
         Thresholds.from_dict({"colour": 1})
     with pytest.raises(InputError, match="mean"):
-        dataclasses.replace(Thresholds(), features="mean")
+        replace(Thresholds(), features="mean")

@@ -101,3 +101,15 @@ def drop_patches(sample: Sample, rng: np.random.Generator, *, count: int, larges
     depth = sample.depth.copy()
     depth[hole > 0] = np.nan
     return replace(sample, depth=depth)
+
+
+def recolor(sample: Sample, rng: np.random.Generator, strength: float) -> Sample:
+    """Another camera and lamp: gain of each channel, gamma and pixel noise drawn anew; ``strength`` is the deviation of log gain and
+    log gamma, the noise has up to 30 · ``strength`` grey levels. Samples without colour stay as they are."""
+    if sample.color is None or not strength:
+        return sample
+    gain, gamma = np.exp(rng.normal(0, strength, 3)), np.exp(rng.normal(0, strength))
+    levels = np.linspace(0, 1, 256)[:, None] ** gamma * gain * 255
+    noise = rng.normal(0, rng.uniform(0, 30 * strength), sample.color.shape)
+    table = np.stack([levels[sample.color[..., i], i] for i in range(3)], -1)
+    return replace(sample, color=np.clip(table + noise, 0, 255).round().astype(np.uint8))

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..methods.clusternet.inputs import network_inputs
 from ..methods.layered.stack import without_hidden
 from ..synthesis.sensor import SensorParams, add_noise
-from .augment import Sample, crop, drop_patches, mirror, turn
+from .augment import Sample, crop, drop_patches, mirror, recolor, turn
 from .targets import center_candidates, feature_table, radius_table
 
 UNIT = 1e-4  # metres per step of the packed 16-bit depth: range 6.5 m
@@ -34,6 +34,7 @@ class CropConfig:
         turns: roll the camera by random quarter turns.
         flips: mirror half of the samples; refused where a part is chiral.
         jitter: metres, uniform shift of the xyz channels.
+        recolor: strength of the random changes of colour, for networks that see it.
     """
 
     crop: int = 256
@@ -44,12 +45,15 @@ class CropConfig:
     turns: bool = True
     flips: bool = False
     jitter: float = 0.1
+    recolor: float = 0.2
 
     def __post_init__(self) -> None:
         if self.crop % 32 or self.crop <= 0:
             raise InputError(f"crop must be a positive multiple of 32, got {self.crop}")
         if not 0 <= self.anywhere <= 1:
             raise InputError(f"anywhere must lie in [0, 1], got {self.anywhere}")
+        if not 0 <= self.recolor <= 1:
+            raise InputError(f"recolor must lie in [0, 1], got {self.recolor}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +168,7 @@ def augmented(whole: Sample, config: CropConfig, rng: np.random.Generator) -> tu
         sample = mirror(sample)
     if c.patches:
         sample = drop_patches(sample, rng, count=c.patches, largest=c.patch_size)
+    sample = recolor(sample, rng, c.recolor)
     return sample, rng.uniform(-c.jitter, c.jitter, 3) * [1, 1, 0.3]
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..bop import BopDataset
 from ..errors import InputError
-from ..methods.clusternet.network import ClusterNetConfig
+from ..methods.clusternet.network import ClusterNetConfig, add_inputs
 from ..methods.clusternet.segmenter import Thresholds
 from ..methods.model_directory import write_model
 from ..resources import find_model
@@ -61,7 +61,7 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
         raise InputError("config data.flips: a part of this dataset is chiral, its mirror image is another part: set flips to false")
     module = ClusterNetModule(network, loss, optimizer, thresholds, validation)
     if run.init and not resume:
-        print(start_from(find_model(run.init), module.network, method="clusternet"))
+        print(start_from(find_model(run.init), module.network, method="clusternet", adapt=add_inputs))
     rank = os.environ.get("LOCAL_RANK", "0")
     views = PackedViews(training, out / "run" / f"cache{rank}", lambda x: tqdm(x, "unpacking", disable=not sys.stderr.isatty()))
     sections = {"network": network, "loss": loss, "data": samples, "optimizer": optimizer, "trainer": run, "thresholds": thresholds}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,8 +90,13 @@ def keep_config(out: Path, sections: dict[str, Any], seed: int) -> None:
     write_atomic(out / "run" / "config.yaml", lambda file: file.write_text(yaml.safe_dump(plain(resolved), sort_keys=False)))
 
 
-def start_from(directory: Path, network: torch.nn.Module, *, method: str) -> str:
+def start_from(
+    directory: Path, network: torch.nn.Module, *, method: str, adapt: Callable[[Any, dict[str, Tensor]], dict[str, Tensor]] | None = None
+) -> str:
     """Copy the weights of a model directory into ``network`` wherever name and shape agree; returns a line that says how many.
+
+    Args:
+        adapt: ``adapt(network, weights)`` → the weights to copy, where a method knows more than names and shapes.
 
     Raises:
         InputError: no model directory, another method, or nothing that fits.
@@ -100,7 +105,8 @@ def start_from(directory: Path, network: torch.nn.Module, *, method: str) -> str
     if model.method != method:
         raise InputError(f"cannot start from {directory}: it is a model of {model.method}, not of {method}")
     own = network.state_dict()
-    fitting = {name: value for name, value in model.weights.items() if name in own and own[name].shape == value.shape}
+    weights = adapt(network, model.weights) if adapt else model.weights
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise InputError(f"cannot start from {directory}: no tensor has the shape that config network asks for")
     network.load_state_dict(fitting, strict=False)

@@ -211,6 +211,23 @@ class ClusterNet(nn.Module):
         return F.pixel_shuffle(head, 2) if stride == 1 and self.config.subpixel else head
 
 
+def add_inputs(network: ClusterNet, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a model with fewer inputs for ``network``, whose additional ones come first in ``INPUT_CHANNELS``' order.
+
+    A convolution over concatenated branches gets weight 0 on the channels that are new, so ``network`` begins with the answers of
+    the model. Tensors that fit, and those that do not fit at all, are returned as they are.
+    """
+    own, widened = network.state_dict(), {}
+    for name, value in weights.items():
+        wanted = own[name].shape if name in own else value.shape
+        if value.ndim == 4 and wanted[1] > value.shape[1] and (wanted[0], *wanted[2:]) == (value.shape[0], *value.shape[2:]):
+            before = network.config.decoder[2] if name.startswith("decode1.") else 0  # its inputs follow the coarser level
+            new = value.new_zeros(len(value), wanted[1] - value.shape[1], *value.shape[2:])
+            value = torch.cat([value[:, :before], new, value[:, before:]], 1)
+        widened[name] = value
+    return widened
+
+
 def _cat(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
 
