@@ -10,7 +10,6 @@ import yaml
 from safetensors.torch import load_file
 
 from instseg_ros.bop import BopDataset
-from instseg_ros.errors import InputError
 from instseg_ros.methods import load_segmenter
 
 pytest.importorskip("pytorch_lightning")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,14 @@ from ..bop import BopDataset
 from ..errors import InputError
 from ..methods.clusternet.network import ClusterNetConfig, add_inputs
 from ..methods.clusternet.segmenter import Thresholds
-from ..methods.model_directory import write_model
 from ..resources import find_model
 from .clusternet import ClusterNetModule, LossConfig
-from .config import SupervisedTrainerConfig, build, plain
+from .config import SupervisedTrainerConfig, build
 from .data import ClusterNetCrops, DataConfig, PackedViews, collate
 from .optimizer import OptimizerConfig
 from .segmenter_validation import validation_loader
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
+from .trained_model import write_trained
 
 SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
 
@@ -83,28 +82,12 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     if trainer.is_global_zero:
         facts = {
             "data": data.resolve().name, "images": len(training), "parts": sorted(set(training.part_names.values())),
-            "epochs": run.epochs, "batch_size": run.batch_size, "seed": seed,
+            "steps": trainer.global_step, "batch_size": run.batch_size, "seed": seed,
         }  # fmt: skip
-        write_clusternet(out, module.network, thresholds, facts=facts, metrics=metrics)
+        write_trained(
+            out, module.network, thresholds, method="clusternet", what=f"ClusterNet, inputs {', '.join(network.inputs)}",
+            trained=f"Trained on {facts['images']} images of {', '.join(facts['parts'])} ({facts['steps']} steps of {run.batch_size}, seed {seed})",
+            inputs={"modalities": list(network.inputs), "size": "any, padded to multiples of 32", "depth_range": [0.2, 2.0]},
+            facts=facts, metrics=metrics,
+        )  # fmt: skip
     return metrics
-
-
-def write_clusternet(out: Path, network: torch.nn.Module, thresholds: Thresholds, *, facts: dict[str, Any], metrics: dict[str, Any]) -> None:
-    """Write the model directory of a trained network, with a first model card."""
-    config = {
-        "method": "clusternet",
-        "name": out.name,
-        "network": plain(asdict(network.config)),
-        "input": {"modalities": list(network.config.inputs), "size": "any, padded to multiples of 32", "depth_range": [0.2, 2.0]},
-        "thresholds": asdict(thresholds),
-        "amodal": False,
-        "training": facts,
-        "metrics": metrics,
-    }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
-    card = (
-        f"# {out.name}\n\nClusterNet, inputs {', '.join(network.config.inputs)}; {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters.\n"
-        f"Layers: layer 0 only (no amodal output).\n\nTrained on {facts['images']} images of {', '.join(facts['parts'])} "
-        f"({facts['epochs']} epochs, batch {facts['batch_size']}, seed {facts['seed']}).\n\n| Validation metric | Value |\n| --- | --- |\n{rows}\n"
-    )
-    write_model(out, config=config, weights=network.state_dict(), card=card)

@@ -23,7 +23,6 @@ from ..methods.insegan.generator import GeneratorConfig
 from ..methods.insegan.network import ExplicitConfig, ExplicitNetwork, GanNetwork, network_config
 from ..methods.insegan.segmenter import InSeGANSegmenter, Thresholds
 from ..methods.insegan.working_camera import WorkingCamera
-from ..methods.model_directory import write_model
 from .config import TrainerConfig, build, plain
 from .insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule
 from .insegan_explicit import ExplicitModule, PoseLossConfig, PoseOptimizerConfig
@@ -32,6 +31,7 @@ from .insegan_selection import choose_cut, choose_least, unexplained
 from .insegan_template import TemplateConfig
 from .memory import keep_freed_memory
 from .supervised import CountSteps
+from .trained_model import write_trained
 
 if TYPE_CHECKING:
     from .depth_images import DepthImages
@@ -201,25 +201,14 @@ def write_insegan(
     """Write the model directory of a trained network, with a first model card."""
     facts = {**plain(images.summary), "epochs": run.trainer.epochs, "batch_size": run.trainer.batch_size, "seed": seed}
     n = images.normalisation
-    config = {
-        "method": "insegan",
-        "name": out.name,
-        "network": plain(asdict(network.config)),
-        "input": {"modalities": ["depth"], "size": network.config.size, "depth_range": [round(n.near, 4), round(n.far, 4)]},
-        "thresholds": asdict(thresholds),
-        "amodal": True,
-        "normalisation": n.to_dict(),
-        "training": facts,
-        "metrics": metrics,
-    }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
     what = "explicit template and pose encoder" if isinstance(network, ExplicitNetwork) else f"the paper's GAN ({network.config.kind})"
-    card = (
-        f"# {out.name}\n\nInSeGAN, {what}; depth only, no labels; {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters.\n"
-        f"Fits the camera and the bin it was trained on. Amodal layers: yes.\n\nTrained on {facts.get('distinct')} unlabelled depth images of "
-        f"{facts.get('source')} (seed {seed}).\n\n| Label-free validation | Value |\n| --- | --- |\n{rows}\n"
-    )
-    write_model(out, config=config, weights=network.state_dict(), card=card)
+    write_trained(
+        out, network, thresholds, method="insegan", what=f"InSeGAN, {what}; depth only, no labels",
+        layers="yes. It fits the camera and the bin it was trained on", measured="Label-free validation",
+        trained=f"Trained on {facts.get('distinct')} unlabelled depth images of {facts.get('source')} (seed {seed})",
+        inputs={"modalities": ["depth"], "size": network.config.size, "depth_range": [round(n.near, 4), round(n.far, 4)]},
+        facts=facts, metrics=metrics, more={"normalisation": n.to_dict()},
+    )  # fmt: skip
 
 
 def _sample(images: DepthImages, count: int) -> torch.Tensor:

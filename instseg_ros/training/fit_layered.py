@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from ..bop import BopDataset
 from ..errors import InputError
 from ..methods.layered.network import LayeredConfig
 from ..methods.layered.segmenter import PAD, Thresholds
-from ..methods.model_directory import write_model
 from ..resources import find_model
-from .config import SupervisedTrainerConfig, build, plain
+from .config import SupervisedTrainerConfig, build
 from .data import CropConfig, PackedViews
 from .layered import LayeredModule, LossConfig
 from .layered_data import DataConfig, LayeredCrops, LayeredShapes, LayeredViews, collate
 from .optimizer import OptimizerConfig
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
+from .trained_model import write_trained
 
 SECTIONS = ("network", "loss", "data", "crops", "optimizer", "trainer", "thresholds")
 
@@ -94,9 +94,16 @@ def fit_layered(data: Path | None, out: Path, config: dict[str, Any], *, seed: i
     if trainer.is_global_zero:
         for folder in (out / "run").glob("cache*"):
             shutil.rmtree(folder, ignore_errors=True)
-        facts = {"data": data.resolve().name if data else "shapes", "images": len(samples) * (t.epochs if data is None else 1),
-                 "parts": list(run.network.classes), "epochs": t.epochs, "batch_size": t.batch_size, "seed": seed}  # fmt: skip
-        write_layered(out, module.network, run.thresholds, facts=facts, metrics=metrics)
+        c, steps = run.network, trainer.global_step
+        facts = {"data": data.resolve().name if data else "shapes", "images": steps * t.batch_size if data is None else len(samples),
+                 "parts": list(c.classes), "steps": steps, "batch_size": t.batch_size, "seed": seed}  # fmt: skip
+        write_trained(
+            out, module.network, run.thresholds, method="layered", layers=c.layers, measured="Last losses",
+            what=f"Layered Embeddings, inputs {', '.join(c.inputs)}, {c.layers} layers, {c.embedding}-dimensional embedding, {c.backbone} backbone",
+            trained=f"Trained on {facts['images']} images of {facts['data']} ({', '.join(c.classes)}; {steps} steps of {t.batch_size}, seed {seed})",
+            inputs={"modalities": list(c.inputs), "size": "any, padded to multiples of 16", "depth_range": [0.2, 2.0]},
+            facts=facts, metrics=metrics,
+        )  # fmt: skip
     return metrics
 
 
@@ -121,26 +128,3 @@ def _samples(data: Path | None, run: RunConfig, seed: int, cache: Path) -> Layer
     if height % PAD or width % PAD:
         raise InputError(f"{data} has images of {width} × {height} pixels, training takes multiples of {PAD}: add a section crops")
     return LayeredViews(dataset, network.inputs, network.classes, network.layers)
-
-
-def write_layered(out: Path, network: torch.nn.Module, thresholds: Thresholds, *, facts: dict[str, Any], metrics: dict[str, Any]) -> None:
-    """Write the model directory of a trained network, with a first model card."""
-    c = network.config
-    config = {
-        "method": "layered",
-        "name": out.name,
-        "network": plain(asdict(c)),
-        "input": {"modalities": list(c.inputs), "size": "any, padded to multiples of 16", "depth_range": [0.2, 2.0]},
-        "thresholds": asdict(thresholds),
-        "amodal": True,
-        "training": facts,
-        "metrics": metrics,
-    }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
-    card = (
-        f"# {out.name}\n\nLayered Embeddings, inputs {', '.join(c.inputs)}, {c.layers} layers, {c.embedding}-dimensional embedding, "
-        f"{c.backbone} backbone; {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters.\nAmodal layers: {c.layers}.\n\n"
-        f"Trained on {facts['images']} images of {facts['data']} ({', '.join(facts['parts'])}; {facts['epochs']} epochs, "
-        f"batch {facts['batch_size']}, seed {facts['seed']}).\n\n| Last losses | Value |\n| --- | --- |\n{rows}\n"
-    )
-    write_model(out, config=config, weights=network.state_dict(), card=card)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from ..methods.mask2former.network import LossConfig, NetworkConfig
 from ..methods.mask2former.segmenter import Thresholds
-from ..methods.model_directory import write_model
 from ..resources import find_model
-from .config import SupervisedTrainerConfig, build, plain
+from .config import SupervisedTrainerConfig, build
 from .data import PackedViews
 from .mask2former import Mask2FormerModule
 from .mask2former_data import DataConfig, ManyDatasets, MaskViews, collate
@@ -26,6 +25,7 @@ from .memory import keep_freed_memory
 from .optimizer import OptimizerConfig
 from .segmenter_validation import validation_loader
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
+from .trained_model import write_trained
 
 SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
 
@@ -104,29 +104,11 @@ def fit_mask2former(
             "data": data.resolve().name, "images": len(training), "parts": training.part_names, "steps": trainer.global_step,
             "batch_size": run.batch_size, "seed": seed,
         }  # fmt: skip
-        write_mask2former(out, module.network, sections.thresholds, facts=facts, metrics=metrics)
+        write_trained(
+            out, module.network, sections.thresholds, method="mask2former",
+            what="Mask2Former (built by `transformers`, random weights to start with), depth only",
+            trained=f"Trained on {facts['images']} images of {', '.join(facts['parts'])} ({facts['steps']} steps of {run.batch_size}, seed {seed})",
+            inputs={"modalities": ["depth"], "size": "any, padded to multiples of 32", "depth_range": [0.2, 2.0]},
+            facts=facts, metrics=metrics,
+        )  # fmt: skip
     return metrics
-
-
-def write_mask2former(
-    out: Path, network: torch.nn.Module, thresholds: Thresholds, *, facts: dict[str, Any], metrics: dict[str, Any]
-) -> None:
-    """Write the model directory of a trained network, with a first model card."""
-    config = {
-        "method": "mask2former",
-        "name": out.name,
-        "network": plain(asdict(network.config)),
-        "input": {"modalities": ["depth"], "size": "any, padded to multiples of 32", "depth_range": [0.2, 2.0]},
-        "thresholds": asdict(thresholds),
-        "amodal": False,
-        "training": facts,
-        "metrics": metrics,
-    }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
-    card = (
-        f"# {out.name}\n\nMask2Former (built by `transformers`, random weights to start with), depth only; "
-        f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters.\nLayers: layer 0 only (no amodal output).\n\n"
-        f"Trained on {facts['images']} images of {', '.join(facts['parts'])} ({facts['steps']} steps of {facts['batch_size']}, seed "
-        f"{facts['seed']}).\n\n| Validation metric | Value |\n| --- | --- |\n{rows}\n"
-    )
-    write_model(out, config=config, weights=network.state_dict(), card=card)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,16 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from ..methods.model_directory import write_model
-from ..methods.mtml.network import MTML, MTMLConfig
+from ..methods.mtml.network import MTMLConfig
 from ..methods.mtml.voxel_segmenter import Thresholds, VoxelSegmenter
 from ..resources import find_model
-from .config import SupervisedTrainerConfig, build, plain
+from .config import SupervisedTrainerConfig, build
 from .memory import keep_freed_memory
 from .mtml import LossConfig, MTMLModule
-from .mtml_sources import DataConfig, Source, open_source
+from .mtml_sources import DataConfig, open_source
 from .optimizer import OptimizerConfig
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
+from .trained_model import write_trained
 
 SECTIONS = {
     "network": MTMLConfig, "loss": LossConfig, "data": DataConfig, "optimizer": OptimizerConfig, "trainer": SupervisedTrainerConfig,
@@ -68,29 +68,9 @@ def fit_mtml(data: Path, out: Path, config: dict[str, Any], *, seed: int, resume
         metrics = {name: round(value, 4) for name, value in source.score(segmenter, run.validation_images).items()}
     if trainer.is_global_zero:
         facts = {**source.facts, "steps": trainer.global_step, "batch_size": run.batch_size, "seed": seed}
-        write_mtml(out, module.network.cpu(), thresholds, source, facts=facts, metrics=metrics)
+        told = ", ".join(f"{name} {', '.join(value) if isinstance(value, list) else value}" for name, value in facts.items())
+        write_trained(
+            out, module.network.cpu(), thresholds, method="mtml", what=f"MTML on voxels of {', '.join(source.inputs['modalities'])}",
+            trained=f"Training: {told}", inputs=source.inputs, facts=facts, metrics=metrics,
+        )  # fmt: skip
     return metrics
-
-
-def write_mtml(
-    out: Path, network: MTML, thresholds: Thresholds, source: Source, *, facts: dict[str, Any], metrics: dict[str, Any]
-) -> None:
-    """Write the model directory of a trained network, with a first model card."""
-    config = {
-        "method": "mtml",
-        "name": out.name,
-        "network": plain(asdict(network.config)),
-        "input": source.inputs,
-        "thresholds": plain(asdict(thresholds)),
-        "amodal": False,
-        "training": facts,
-        "metrics": metrics,
-    }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
-    told = ", ".join(f"{name} {', '.join(value) if isinstance(value, list) else value}" for name, value in facts.items())
-    card = (
-        f"# {out.name}\n\nMTML on voxels of {', '.join(source.inputs['modalities'])}; "
-        f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters.\nLayers: layer 0 only (no amodal output).\n\n"
-        f"Training: {told}.\n\n| Validation | Value |\n| --- | --- |\n{rows}\n"
-    )
-    write_model(out, config=config, weights=network.state_dict(), card=card)
