@@ -36,8 +36,9 @@ $(VENV)/.complete: $(REQUIREMENTS) setup.py package.xml
 demo: venv
 	$(RUN) -m instseg_ros.nodes.demo --out demo_out
 
+# Two processes: half of the time goes by waiting for ROS. The tests of a file stay together and share what they set up.
 test: venv
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 test-slow: venv
 	$(RUN) -m pytest -m slow

@@ -26,7 +26,7 @@ EXTRAS = {
     "eval": ["faster-coco-eval>=1.6", "matplotlib", "scikit-image", "scikit-learn", "tqdm"],
     "camera": ["pyrealsense2>=2.58"],
     "peer": ["transformers>=5.0"],
-    "test": ["hypothesis", "psutil", "pytest>=8,<8.4", "pytest-timeout", "embreex"],
+    "test": ["hypothesis", "psutil", "pytest>=8,<8.4", "pytest-timeout", "pytest-xdist", "embreex"],
 }
 
 setup(

@@ -83,8 +83,11 @@ def open_context(domain: int) -> Iterator[object]:
 
 
 def new_domain() -> int:
-    """A ROS domain that no other test of this process has (1…100: the ports of higher ones may be taken)."""
-    return (os.getpid() * 17 + next(_domains)) % 100 + 1
+    """A ROS domain that no other test of this process has, nor of one beside it that pytest-xdist started (1…100: the ports of
+    higher ones may be taken)."""
+    worker, workers = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first = os.getppid() if workers > 1 else os.getpid()
+    return (first * 17 + next(_domains) * workers + worker) % 100 + 1
 
 
 class Child:

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from conftest import ROOT
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 pytest.importorskip("rclpy", reason="ROS 2 is not on the path")
 
 from instseg_ros.nodes import engine as engine_module  # noqa: E402
+from instseg_ros.nodes import memory  # noqa: E402
 from instseg_ros.nodes.complaints import REPEAT_AFTER, Complaints  # noqa: E402
 from instseg_ros.nodes.executables import SPINS  # noqa: E402
 from instseg_ros.nodes.host import Setup  # noqa: E402
@@ -275,3 +277,21 @@ def test_executables_set_how_long_threads_spin_before_torch_is_loaded(already, e
     rest = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, env={**rest, **already})
     assert run.stderr.strip() == (expected or "not set")
+
+
+def test_freed_memory_goes_back_to_the_system_from_between_what_is_in_use(monkeypatch):
+    monkeypatch.setattr(memory, "PERIOD", 0.05)
+    process, stop = psutil.Process(), threading.Event()
+    blocks = [b"%d" % (i % 10) * 60_000 for i in range(3000)]  # too small for a mapping of their own
+    held = blocks[::100]
+    del blocks
+    before = process.memory_info().rss
+    thread = threading.Thread(target=memory.return_freed_memory, args=[stop])
+    thread.start()
+    deadline = time.monotonic() + 10
+    while process.memory_info().rss > before - 150e6 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive() and len(held) == 30
+    assert process.memory_info().rss < before - 150e6

@@ -46,15 +46,23 @@ def test_memory_after_the_first_minute_is_compared_with_the_end():
         "segmenter": {"received": 7, "answered": 4, "replaced_by_newer": 1, "skipped": 1, "depth_images": 7},
     }  # fmt: skip
     result = soak_camera.summary(report, {"camera": np.column_stack([times, memory])})
-    assert result["rss_mb"]["camera"]["settled"] == pytest.approx(500.1, abs=0.3)
+    assert result["rss_mb"]["camera"]["settled"] == pytest.approx(500.4, abs=0.3)
     assert result["rss_mb"]["camera"]["end"] == pytest.approx(504.2, abs=0.3)
     assert result["rss_mb"]["camera"]["growth_percent"] == pytest.approx(0.8, abs=0.1)
+    assert result["rss_mb"]["camera"]["each_minute"] == pytest.approx([499.6, 501.4, 502.9, 504.3], abs=0.1)
     accounting = result["accounting"]
     assert (accounting["camera_unaccounted"], accounting["lost_between"]) == (1, 1)
     assert (accounting["segmenter_unaccounted"], accounting["answers_not_heard"]) == (1, 1)
     assert (result["minutes"], result["settled_after_s"]) == (4.0, 60.0)
     short = soak_camera.summary({**report, "end_at_s": 90.0}, {"camera": np.column_stack([times, memory])})
-    assert short["settled_after_s"] == 30.0 and short["rss_mb"]["camera"]["settled"] == pytest.approx(458.3, abs=0.5)
+    assert short["settled_after_s"] == 30.0 and short["rss_mb"]["camera"]["settled"] == pytest.approx(466.5, abs=0.5)
+
+
+def test_swings_within_a_frame_are_no_growth():
+    times = np.arange(0.0, 300.0, 0.25)
+    at_the_peak = np.random.default_rng(0).random(len(times)) < np.linspace(0.2, 0.8, len(times))
+    swing = np.where(at_the_peak, 50.0, 0.0)
+    assert soak_camera._memory(np.column_stack([times, 500 + swing]), 30, 270, 60)["growth_percent"] == 0
 
 
 @pytest.mark.parametrize(("minutes", "text"), [("0.04", "at least 0.05"), ("-1", "positive"), ("nan", "positive")])

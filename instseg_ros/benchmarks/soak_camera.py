@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,8 @@ from . import Options
 
 SETTLED = 60.0
 """Seconds after the first answer from when on memory should not grow any more."""
-SPAN = 10.0
-"""Memory goes up and down within a frame: medians over so many seconds are compared."""
+SPAN = 20.0
+"""Memory goes up and down within a frame, by tens of MB: the highest over so many seconds is compared."""
 PERIOD = 0.25
 SHORTEST = 3.0
 """Seconds."""
@@ -30,8 +31,8 @@ STALE_AFTER = 2.0
 
 
 def run(options: Options) -> dict:
-    """Keys: rss_mb (camera, segmenter: settled, end, growth_percent, highest), settled_after_s, accounting (counters, unaccounted, …),
-    age_of_answers_s (median, p99, oldest), stale_after_s, rates."""
+    """Keys: rss_mb (camera, segmenter: settled, end, growth_percent, highest, each_minute), settled_after_s, accounting (counters,
+    unaccounted, …), age_of_answers_s (median, p99, oldest), stale_after_s, rates."""
     seconds = 60.0 * options.minutes
     if seconds < SHORTEST:
         raise InputError(f"--minutes must be at least {SHORTEST / 60:g}, got {options.minutes:g}")
@@ -89,15 +90,17 @@ def summary(report: dict, samples: dict[str, np.ndarray]) -> dict:
     }
 
 
-def _memory(samples: np.ndarray, begin: float, end: float, settled: float) -> dict[str, float]:
-    """MB ``settled`` seconds after the first answer and at the end, and the growth between in per cent; the highest of all."""
+def _memory(samples: np.ndarray, begin: float, end: float, settled: float) -> dict[str, Any]:
+    """Highest of the ``SPAN``, in MB, ``settled`` seconds after the first answer and at the end, and the growth between in per cent; the
+    highest of all; and that of each whole minute, which tells growth that goes on from growth that ends."""
     times, memory = samples.T
-    span = min(SPAN, settled / 3)
-    early = np.median(memory[(times >= begin + settled) & (times < begin + settled + span)])
-    last = np.median(memory[(times >= end - span) & (times < end)])
+    span, minute = min(SPAN, settled / 3), (times - begin) // 60
+    early = memory[(times >= begin + settled) & (times < begin + settled + span)].max()
+    last = memory[(times >= end - span) & (times < end)].max()
     return {
         "settled": round(float(early), 2),
         "end": round(float(last), 2),
         "growth_percent": round(float(last / early - 1) * 100, 3),
         "highest": round(float(memory.max()), 2),
+        "each_minute": [round(float(memory[minute == m].max()), 1) for m in range(int((end - begin) // 60)) if (minute == m).any()],
     }

@@ -17,6 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from ..errors import InputError
 from ..shared_memory import remove_dead_segments
 from ..shared_memory_ports import PortWatch, mark_dead_ports
+from .memory import return_freed_memory
 from .signals import Signals
 
 
@@ -50,6 +51,7 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
     remove_dead_segments()
     mark_dead_ports()
     threading.Thread(target=PortWatch().run, args=[stop], name="ports", daemon=True).start()
+    threading.Thread(target=return_freed_memory, args=[stop], name="memory", daemon=True).start()
     # rclpy's own handlers would take ROS down at once, under the feet of the frame in hand.
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
