@@ -70,6 +70,7 @@ def test_a_port_that_is_read_from_is_left_alone(folder, mode):
         ("fastdds_0123456789abcdef", port_memory()),
         ("fastdds_portal", port_memory()),
     ],
+    ids=["another number", "wait", "flags", "far from the begin", "empty", "segment", "another name"],
 )
 def test_what_does_not_look_like_a_port_is_left_alone(folder, name, content):
     (folder / name).write_bytes(content)
