@@ -120,8 +120,19 @@ class Bench:
         assert after["answered"] == before["answered"] + 1 + (fault.reason is None)
 
     def check_good_frame(self) -> None:
-        """A good frame is answered, and the model saw it as it is."""
-        self._assert_right(self.client.wait_for_stamp(self.publish(*self.scene())))
+        """A good frame is answered, and the model saw it as it is.
+
+        Reading is best effort, and on a starved machine Fast DDS makes a port anew and loses what was in it: a frame of which the
+        node saw nothing is sent once more.
+        """
+        received = self.client.status.get("received")
+        stamp = self.publish(*self.scene())
+        deadline = time.monotonic() + 5.0
+        while time.monotonic() < deadline and not any(stamp_ns(answer.header) == stamp for answer in self.client.heard["masks"]):
+            time.sleep(0.01)
+        if time.monotonic() >= deadline and self.client.status.get("received") == received:
+            stamp = self.publish(*self.scene())
+        self._assert_right(self.client.wait_for_stamp(stamp))
         seen, (truth, _) = self.segmenter.frames[-1], boxes(color=True)
         np.testing.assert_array_equal(seen.depth, truth.depth)
         np.testing.assert_array_equal(seen.K, K)
