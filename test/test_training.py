@@ -173,7 +173,7 @@ def test_shipped_configurations_are_valid():
     from instseg_ros.training.optimizer import OptimizerConfig
     from instseg_ros.training.config import SupervisedTrainerConfig
 
-    for name in ("clusternet_compact", "clusternet_paper"):
+    for name in ("clusternet_compact", "clusternet_color", "clusternet_paper"):
         config = read_training_config(name)
         build(ClusterNetConfig, "network", config["network"])
         build(LossConfig, "loss", config["loss"])
