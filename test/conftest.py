@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,6 @@ import pytest
 
 from instseg_ros.errors import InputError
 from instseg_ros.shared_memory import VARIABLE, fitting_profile, remove_dead_segments
-from instseg_ros.shared_memory_ports import PortWatch
 
 # Torch's threads spin while they wait for each other; beside other processes one test took minutes instead of seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -42,9 +40,6 @@ with contextlib.suppress(InputError):  # no room in /dev/shm: the tests that nee
     # Read once per process, when the first participant is made.
     os.environ[VARIABLE] = str(fitting_profile())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-
-# Nodes in the tests' own process go without the runner, which watches the ports of shared memory for them.
-threading.Thread(target=PortWatch().run, args=[threading.Event()], name="ports", daemon=True).start()
 
 _domains = itertools.count()
 
