@@ -36,9 +36,10 @@ class Frame:
             raise InputError(f"depth must be a non-empty (H, W) array, got {_describe(depth)}")
         if depth.dtype != np.float32:
             raise InputError(f"depth must be float32 metres, got {depth.dtype}: convert it with its own depth scale")
-        if np.isinf(depth).any() or (depth <= 0).any():
+        nearest, farthest = np.fmin.reduce(depth, axis=None), np.fmax.reduce(depth, axis=None)  # NaN where all are
+        if nearest <= 0 or farthest == np.inf:
             raise InputError(
-                f"depth must be positive or NaN where there is no reading, got {np.nanmin(depth)} to {np.nanmax(depth)}: "
+                f"depth must be positive or NaN where there is no reading, got {nearest} to {farthest}: "
                 "replace other values with NaN (Frame.from_raw does)"
             )
         if not isinstance(K, np.ndarray) or K.shape != (3, 3) or K.dtype != np.float64:

@@ -80,7 +80,10 @@ class Instances:
     @property
     def pixels(self) -> np.ndarray:
         """(N,) int64 visible pixels of each instance."""
-        return np.bincount(self.labels.ravel(), minlength=len(self) + 1)[1:]
+        flat = self.labels.ravel()
+        # Runs of equal labels first: counting pixel by pixel takes several times as long.
+        starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
+        return np.bincount(flat[starts], np.diff(starts, append=flat.size), len(self) + 1)[1:].astype(np.int64)
 
     @property
     def names(self) -> np.ndarray:

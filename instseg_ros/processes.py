@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 GRACE = 8.0
 """Seconds that a node has to end by itself."""
 LAST_LINES = 12
-_NODES = ("segmenter", "bag_player", "evaluator", "camera", "soak")
-SEGMENTER, PLAYER, EVALUATOR, CAMERA, SOAK = (f"instseg_ros.nodes.{name}" for name in _NODES)
+_NODES = ("segmenter", "bag_player", "evaluator", "camera", "soak", "bare")
+SEGMENTER, PLAYER, EVALUATOR, CAMERA, SOAK, BARE = (f"instseg_ros.nodes.{name}" for name in _NODES)
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a child before exec must not take locks
 

@@ -45,6 +45,7 @@ def test_ros(material, tmp_path, ros_env, monkeypatch):
     assert result["frames"] == 24 - 10 and result["unanswered"] == 0  # whole passes, without those for warming up
     assert result["end_to_end_ms"] == result["end_to_end"]["median"]
     assert result["ros_share_ms"] == pytest.approx(result["end_to_end_ms"] - result["segment_ms"], abs=1e-2)
+    assert 0 < result["bare_share_ms"] < 1e3
 
 
 def test_swap(tmp_path, ros_env, monkeypatch):

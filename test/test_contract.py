@@ -1,10 +1,12 @@
 """Frame, Instances and geometry against known truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
@@ -165,6 +167,13 @@ def test_more_than_255_instances_keep_their_ids():
     many = Instances(labels, np.ones(n, np.float32), np.zeros((n, 3), np.float32), np.zeros((n, 3, 3), np.float32),
                      np.ones(n, np.float32), np.arange(n, dtype=np.int32))  # fmt: skip
     assert len(many.select(np.ones(n, bool))) == n and many.pixels.tolist() == [1] * n
+
+
+@given(arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 4)))
+def test_pixels_are_counted(labels):
+    found = replace(three_instances(), labels=labels.clip(max=3), layers=labels.clip(max=3)[None])
+    assert found.pixels.tolist() == [(found.labels == label).sum() for label in (1, 2, 3)]
+    assert found.pixels.dtype == np.int64
 
 
 def test_empty():

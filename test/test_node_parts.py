@@ -23,6 +23,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not on the path")
 
 from instseg_ros.nodes import engine as engine_module  # noqa: E402
 from instseg_ros.nodes import memory  # noqa: E402
+from instseg_ros.nodes.passing_thread import in_passing_thread  # noqa: E402
 from instseg_ros.nodes.complaints import REPEAT_AFTER, Complaints  # noqa: E402
 from instseg_ros.nodes.executables import SPINS  # noqa: E402
 from instseg_ros.nodes.host import Setup  # noqa: E402
@@ -277,6 +278,50 @@ def test_executables_set_how_long_threads_spin_before_torch_is_loaded(already, e
     rest = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, env={**rest, **already})
     assert run.stderr.strip() == (expected or "not set")
+
+
+def in_a_new_process(code: str) -> str:
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_freed_images_are_used_again_and_not_cleared_by_the_system():
+    """By itself glibc has each of them mapped anew, or trims them off: two thousand pages each."""
+    faults = in_a_new_process(
+        "import resource, numpy as np\n"
+        "from instseg_ros.nodes.memory import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "def frame(): return [np.ones(1 << 20) for _ in range(3)]\n"
+        "frame()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(20): frame()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    assert int(faults) < 2048
+
+
+def test_what_torch_did_in_passing_leaves_no_thread_behind():
+    pytest.importorskip("torch", reason="needs the package torch")
+    before, during, after = in_a_new_process(
+        "import os, time, torch\n"
+        "from instseg_ros.nodes.passing_thread import in_passing_thread\n"
+        "torch.set_num_threads(3)\n"
+        "threads = lambda: len(os.listdir('/proc/self/task'))\n"
+        "def work():\n"
+        "    torch.set_num_threads(3)\n"
+        "    torch.ones(1 << 22).exp().sum()\n"
+        "    return threads()\n"
+        "before, during, until = threads(), in_passing_thread(work), time.monotonic() + 10\n"
+        "while threads() > before and time.monotonic() < until: time.sleep(0.01)\n"
+        "print(before, during, threads())\n"
+    ).split()
+    assert int(during) >= int(before) + 3 and after == before
+
+
+def test_what_is_raised_in_passing_arrives():
+    with pytest.raises(SystemExit, match="3"):
+        in_passing_thread(sys.exit, 3)
 
 
 def test_freed_memory_goes_back_to_the_system_from_between_what_is_in_use(monkeypatch):

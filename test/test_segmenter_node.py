@@ -492,6 +492,26 @@ def test_a_model_that_was_replaced_is_let_go(rig):
     assert old() is None
 
 
+def test_a_model_works_in_the_workers_thread_and_before_that_in_threads_that_have_ended(rig):
+    """Each thread that ever ran torch has a team of threads; more than cores slow all of them."""
+    loaded: list[threading.Thread] = []
+    worked: dict[str, list[threading.Thread]] = {"first": [], "second": []}
+
+    def load(directory, device):
+        loaded.append(threading.current_thread())
+        return KnownAnswer(before=lambda _: worked[directory.name].append(threading.current_thread()))
+
+    client = rig(load=load, model="first").client
+    client.hear("masks")
+    client.connect()
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+    assert set_parameter(client, "model", "second").successful
+    client.wait_for_stamp(client.send_frame(boxes(stamp_ns=now_ns())[0]))
+    (worker,), (rehearsal, after) = worked["first"], worked["second"]
+    assert after is worker and worker.is_alive()
+    assert len(loaded) == 2 and not any(thread.is_alive() for thread in [*loaded, rehearsal])
+
+
 def test_a_model_that_takes_long_to_load_holds_up_no_frame(rig):
     go, loading = threading.Event(), threading.Event()
 

@@ -36,7 +36,12 @@ class Run:
 
 
 def play(
-    options: Options, frames: int, watch: Callable[[int], None] | None = None, answers: Sequence[str] = ("masks",)
+    options: Options,
+    frames: int,
+    *,
+    watch: Callable[[int], None] | None = None,
+    answers: Sequence[str] = ("masks",),
+    node: str = SEGMENTER,
 ) -> Run:
     """Play the bag as often as ``frames`` needs and wait for the end.
 
@@ -44,6 +49,7 @@ def play(
         options: model, bag and device.
         frames: at least so many are played.
         answers: topics of the segmenter that are subscribed to; latencies are those of the first.
+        node: module that answers.
         watch: called about ten times a second with the segmenter's process number.
 
     Raises:
@@ -59,7 +65,7 @@ def play(
         report = Path(folder) / "report.json"
         segmenter = nodes.start(
             "segmenter",
-            SEGMENTER,
+            node,
             {
                 "model": str(find_model(options.model)),
                 "device": options.device,

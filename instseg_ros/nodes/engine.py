@@ -11,6 +11,7 @@ from ..errors import InputError
 from .host import Host, Setup
 from .intake import Intake
 from .parameters import NEED_OTHER_SETS, NEED_RESUBSCRIBE
+from .passing_thread import in_passing_thread
 from .pipeline import Job, Pipeline
 from .sets import Arrival
 from .transforms import Transforms
@@ -161,7 +162,7 @@ class Engine:
     def _rehearse(self, setup: Setup, sample: Arrival | None) -> None:
         """Have a new model answer a frame for nobody: a first run takes longer, and may fail."""
         if sample is not None and setup.segmenter is not self.setup.segmenter:
-            self._pipeline.rehearse(Job(sample, setup))
+            in_passing_thread(self._pipeline.rehearse, Job(sample, setup))
 
     def _subscribe(self) -> None:
         if self.intake is not None:

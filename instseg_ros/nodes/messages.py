@@ -42,7 +42,7 @@ def frame_from_messages(
     _check_frame_ids(depth, info, color)
     metres = _pixels("depth", depth, images.decode_depth, images.decode_compressed_depth)
     K = intrinsics(info, metres.shape)
-    if np.isnan(metres).all():
+    if np.isnan(np.fmax.reduce(metres, axis=None)):
         raise BadFrame("no_depth", "the depth image has no valid reading: is the lens covered or the target too near?")
     rgb = None
     if color is not None:

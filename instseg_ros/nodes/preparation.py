@@ -17,6 +17,7 @@ from . import parameters
 from .complaints import Complaints
 from .host import Setup
 from .parameters import Parameters
+from .passing_thread import in_passing_thread
 from .statistics import Statistics
 from .volume import load_background, volume_of
 
@@ -61,13 +62,17 @@ class Preparation:
         log = self._node.get_logger()
         log.info(f"loading model {directory} on {wanted.device}")
         begin = time.monotonic()
-        segmenter = self._load(directory, wanted.device)
-        if wanted.amodal_model:
-            from ..methods.amodal import AmodalSegmenter  # here, as above
-
-            segmenter = AmodalSegmenter(segmenter, self._load(find_model(wanted.amodal_model), wanted.device))
+        segmenter = in_passing_thread(self._segmenter, directory, wanted)
         log.info(f"loaded in {time.monotonic() - begin:.1f} s: {segmenter.description or directory.name}")
         return Setup(segmenter, directory, wanted)
+
+    def _segmenter(self, directory: Path, wanted: Parameters) -> Segmenter:
+        segmenter = self._load(directory, wanted.device)
+        if not wanted.amodal_model:
+            return segmenter
+        from ..methods.amodal import AmodalSegmenter  # here, as above
+
+        return AmodalSegmenter(segmenter, self._load(find_model(wanted.amodal_model), wanted.device))
 
     def _background(self, wanted: Parameters) -> Background | None:
         """Parts are found without one, too."""

@@ -17,7 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from ..errors import InputError
 from ..shared_memory import remove_dead_segments
 from ..shared_memory_ports import PortWatch, mark_dead_ports
-from .memory import return_freed_memory
+from .memory import keep_freed_memory, return_freed_memory
 from .signals import Signals
 
 
@@ -51,6 +51,7 @@ def run(make_nodes: Callable[[], Sequence[Runnable]], args: Sequence[str] | None
     remove_dead_segments()
     mark_dead_ports()
     threading.Thread(target=PortWatch().run, args=[stop], name="ports", daemon=True).start()
+    keep_freed_memory()
     threading.Thread(target=return_freed_memory, args=[stop], name="memory", daemon=True).start()
     # rclpy's own handlers would take ROS down at once, under the feet of the frame in hand.
     try:
