@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 pytest.importorskip("rclpy", reason="ROS 2 is not on the path")
 
+from instseg_ros import freed_memory  # noqa: E402
 from instseg_ros.nodes import engine as engine_module  # noqa: E402
-from instseg_ros.nodes import memory  # noqa: E402
-from instseg_ros.nodes.passing_thread import in_passing_thread  # noqa: E402
 from instseg_ros.nodes.complaints import REPEAT_AFTER, Complaints  # noqa: E402
 from instseg_ros.nodes.executables import SPINS  # noqa: E402
 from instseg_ros.nodes.host import Setup  # noqa: E402
+from instseg_ros.nodes.passing_thread import in_passing_thread  # noqa: E402
 from instseg_ros.nodes.sets import Arrival  # noqa: E402
 from instseg_ros.nodes.statistics import RATE_SPAN, Statistics  # noqa: E402
 from instseg_ros.nodes.worker import NewestFirst  # noqa: E402
@@ -290,7 +290,7 @@ def test_freed_images_are_used_again_and_not_cleared_by_the_system():
     """By itself glibc has each of them mapped anew, or trims them off: two thousand pages each."""
     faults = in_a_new_process(
         "import resource, numpy as np\n"
-        "from instseg_ros.nodes.memory import keep_freed_memory\n"
+        "from instseg_ros.freed_memory import keep_freed_memory\n"
         "keep_freed_memory()\n"
         "def frame(): return [np.ones(1 << 20) for _ in range(3)]\n"
         "frame()\n"
@@ -325,13 +325,13 @@ def test_what_is_raised_in_passing_arrives():
 
 
 def test_freed_memory_goes_back_to_the_system_from_between_what_is_in_use(monkeypatch):
-    monkeypatch.setattr(memory, "PERIOD", 0.05)
+    monkeypatch.setattr(freed_memory, "PERIOD", 0.05)
     process, stop = psutil.Process(), threading.Event()
     blocks = [b"%d" % (i % 10) * 60_000 for i in range(3000)]  # too small for a mapping of their own
     held = blocks[::100]
     del blocks
     before = process.memory_info().rss
-    thread = threading.Thread(target=memory.return_freed_memory, args=[stop])
+    thread = threading.Thread(target=freed_memory.return_freed_memory, args=[stop])
     thread.start()
     deadline = time.monotonic() + 10
     while process.memory_info().rss > before - 150e6 and time.monotonic() < deadline:

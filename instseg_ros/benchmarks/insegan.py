@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..freed_memory import keep_freed_memory
 from ..methods.insegan.generator import Generator, GeneratorConfig
 from ..methods.segmenter import choose_device
 from ..training.insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule
-from ..training.memory import keep_freed_memory
 from . import Options
 
 BATCH = 8

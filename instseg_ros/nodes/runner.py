@@ -15,9 +15,9 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.signals import SignalHandlerOptions
 
 from ..errors import InputError
+from ..freed_memory import keep_freed_memory, return_freed_memory
 from ..shared_memory import remove_dead_segments
 from ..shared_memory_ports import PortWatch, mark_dead_ports
-from .memory import keep_freed_memory, return_freed_memory
 from .signals import Signals
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..errors import InputError
 from ..files import write_atomic
+from ..freed_memory import keep_freed_memory
 from ..methods.insegan.generator import GeneratorConfig
 from ..methods.insegan.network import ExplicitConfig, ExplicitNetwork, GanNetwork, network_config
 from ..methods.insegan.segmenter import InSeGANSegmenter, Thresholds
@@ -29,7 +30,6 @@ from .insegan_explicit import ExplicitModule, PoseLossConfig, PoseOptimizerConfi
 from .insegan_pool import PoolConfig, find_template_and_poses
 from .insegan_selection import choose_cut, choose_least, unexplained
 from .insegan_template import TemplateConfig
-from .memory import keep_freed_memory
 from .supervised import CountSteps
 from .trained_model import write_trained
 

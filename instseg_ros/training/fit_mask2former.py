@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..freed_memory import keep_freed_memory
 from ..methods.mask2former.network import LossConfig, NetworkConfig
 from ..methods.mask2former.segmenter import Thresholds
 from ..resources import find_model
@@ -21,7 +22,6 @@ from .config import SupervisedTrainerConfig, build
 from .data import PackedViews
 from .mask2former import Mask2FormerModule
 from .mask2former_data import DataConfig, ManyDatasets, MaskViews, collate
-from .memory import keep_freed_memory
 from .optimizer import OptimizerConfig
 from .segmenter_validation import validation_loader
 from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from

@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from ..freed_memory import keep_freed_memory
 from ..methods.mtml.network import MTMLConfig
 from ..methods.mtml.voxel_segmenter import Thresholds, VoxelSegmenter
 from ..resources import find_model
 from .config import SupervisedTrainerConfig, build
-from .memory import keep_freed_memory
 from .mtml import LossConfig, MTMLModule
 from .mtml_sources import DataConfig, open_source
 from .optimizer import OptimizerConfig
