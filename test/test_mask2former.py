@@ -117,7 +117,7 @@ def test_blocks_of_pixels_become_channels_and_masks_come_at_a_quarter_of_the_blo
 
 @needs_transformers
 def test_the_loss_is_zero_for_the_truth_and_high_for_its_opposite():
-    torch.manual_seed(0)  # the loss is taken at random points
+    torch.manual_seed(0)  # the loss is taken at random points, and varies from .6 to 2.7 over six seeds
     network = Mask2Former(NetworkConfig(**TINY), LossConfig(points=64))
     truth = torch.zeros(2, 64, 64)
     truth[0, :32], truth[1, 32:] = 1, 1
@@ -128,7 +128,7 @@ def test_the_loss_is_zero_for_the_truth_and_high_for_its_opposite():
     wrong = network.losses(Prediction(-classes, -torch.cat([logits[:1], logits[:1], logits[:1]])[None]), swapped)
     assert set(right) == {"loss_cross_entropy", "loss_mask", "loss_dice"}
     # What is left is the border: uncertain points are sought there, where bilinear logits lie between the cells.
-    assert float(sum(right.values())) < 2.5 and float(sum(wrong.values())) > 20
+    assert float(sum(right.values())) < 1.5 and float(sum(wrong.values())) > 20
 
 
 def quarter(masks: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,8 @@ from instseg_ros.cli import main  # noqa: E402
 from instseg_ros.methods import load_segmenter  # noqa: E402
 from instseg_ros.training.config import read_training_config  # noqa: E402
 from instseg_ros.training.data import PackedViews  # noqa: E402
-from instseg_ros.training.fit_mask2former import RunConfig  # noqa: E402
+from instseg_ros.training.fit_mask2former import SECTIONS, Thresholds  # noqa: E402
+from instseg_ros.training.supervised import build_sections  # noqa: E402
 from instseg_ros.training.mask2former_data import DataConfig, ManyDatasets, MaskViews, collate  # noqa: E402
 
 SIZES = {"embedding_size": 16, "hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1]}
@@ -186,8 +187,10 @@ def test_without_the_package_training_says_so_in_one_line(boxes, tmp_path, capsy
 def test_shipped_configurations_build(name):
     from instseg_ros.methods.mask2former.network import Mask2Former
 
-    run = RunConfig.read(read_training_config(name))
+    config = read_training_config(name)
+    sections = build_sections(config, SECTIONS)
+    Thresholds.from_dict(config.get("thresholds", {}))
     with torch.device("meta"):
-        network = Mask2Former(run.network, run.loss)
+        network = Mask2Former(sections["network"], sections["loss"])
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     assert millions < 10 if name == "mask2former" else 40 < millions < 50  # 47 M in the paper with Swin-T

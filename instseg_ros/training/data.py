@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from ..bop import BopDataset, Truth
 from ..errors import InputError
@@ -142,6 +145,18 @@ class PackedViews:
             return truth.labels.astype(np.uint16)[None]
         stack = without_hidden(truth.layers)[: self.layers].astype(np.uint16)
         return np.pad(stack, [(0, self.layers - len(stack)), (0, 0), (0, 0)])
+
+
+def unpack(dataset: BopDataset, out: Path, *, layers: int = 1) -> PackedViews:
+    """Views of a training run that writes to ``out``, unpacked for this process with a progress bar, until ``remove_unpacked``."""
+    folder = out / "run" / f"cache{os.environ.get('LOCAL_RANK', '0')}"
+    return PackedViews(dataset, folder, lambda views: tqdm(views, "unpacking", disable=not sys.stderr.isatty()), layers=layers)
+
+
+def remove_unpacked(out: Path) -> None:
+    """Of all processes of the run."""
+    for folder in (out / "run").glob("cache*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_empty(folder: Path) -> None:

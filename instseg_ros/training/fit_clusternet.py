@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..bop import BopDataset
 from ..errors import InputError
@@ -19,14 +15,20 @@ from ..methods.clusternet.network import ClusterNetConfig, add_inputs
 from ..methods.clusternet.segmenter import Thresholds
 from ..resources import find_model
 from .clusternet import ClusterNetModule, LossConfig
-from .config import SupervisedTrainerConfig, build
-from .data import ClusterNetCrops, DataConfig, PackedViews, collate
+from .config import SupervisedTrainerConfig
+from .data import ClusterNetCrops, DataConfig, collate, remove_unpacked, unpack
 from .optimizer import OptimizerConfig
 from .segmenter_validation import validation_loader
-from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
+from .supervised import CountEpochs, build_sections, check_run, fit, keep_config, start_from, validated
 from .trained_model import write_trained
 
-SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
+SECTIONS = {
+    "network": ClusterNetConfig,
+    "loss": LossConfig,
+    "data": DataConfig,
+    "optimizer": OptimizerConfig,
+    "trainer": SupervisedTrainerConfig,
+}
 
 
 def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, resume: bool, limit_steps: int | None = None) -> dict[str, Any]:
@@ -44,12 +46,8 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     Raises:
         InputError: bad configuration or data; a run in ``out`` that ``resume`` would be needed for.
     """
-    check_sections(config, SECTIONS)
-    network = build(ClusterNetConfig, "network", config.get("network", {}))
-    loss = build(LossConfig, "loss", config.get("loss", {}))
-    samples = build(DataConfig, "data", config.get("data", {}))
-    optimizer = build(OptimizerConfig, "optimizer", config.get("optimizer", {}))
-    run = build(SupervisedTrainerConfig, "trainer", config.get("trainer", {}))
+    sections = build_sections(config, SECTIONS)
+    network, samples, optimizer, run = (sections[name] for name in ("network", "data", "optimizer", "trainer"))
     thresholds = Thresholds.from_dict(config.get("thresholds", {}) or ({} if network.moments else {"features": "centroid"}))
 
     checkpoint = check_run(out, resume=resume)
@@ -58,13 +56,11 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     validation = BopDataset(data, "val") if (data / "val").is_dir() and run.validation_images else None
     if samples.flips and any(training.chiral.values()):
         raise InputError("config data.flips: a part of this dataset is chiral, its mirror image is another part: set flips to false")
-    module = ClusterNetModule(network, loss, optimizer, thresholds, validation)
+    module = ClusterNetModule(network, sections["loss"], optimizer, thresholds, validation)
     if run.init and not resume:
         print(start_from(find_model(run.init), module.network, method="clusternet", adapt=add_inputs))
-    rank = os.environ.get("LOCAL_RANK", "0")
-    views = PackedViews(training, out / "run" / f"cache{rank}", lambda x: tqdm(x, "unpacking", disable=not sys.stderr.isatty()))
-    sections = {"network": network, "loss": loss, "data": samples, "optimizer": optimizer, "trainer": run, "thresholds": thresholds}
-    keep_config(out, sections, seed)
+    views = unpack(training, out)
+    keep_config(out, sections | {"thresholds": thresholds}, seed)
     crops = ClusterNetCrops(views, network.inputs, network.moments, samples, seed)
     loader = DataLoader(
         crops, run.batch_size, shuffle=True, collate_fn=collate, num_workers=run.workers, drop_last=len(crops) >= run.batch_size,
@@ -75,11 +71,9 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
         module, loader, out, run, clip=optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps, callbacks=[CountEpochs(crops)],
         validation=None if validation is None else validation_loader(validation, run.validation_images),
     )  # fmt: skip
+    metrics = validated(trainer)
     if trainer.is_global_zero:
-        for folder in (out / "run").glob("cache*"):
-            shutil.rmtree(folder, ignore_errors=True)
-    metrics = {name.removeprefix("val/"): round(float(value), 4) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-    if trainer.is_global_zero:
+        remove_unpacked(out)
         facts = {
             "data": data.resolve().name, "images": len(training), "parts": sorted(set(training.part_names.values())),
             "steps": trainer.global_step, "batch_size": run.batch_size, "seed": seed,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..bop import BopDataset
 from ..errors import InputError
@@ -20,14 +16,20 @@ from ..methods.layered.network import LayeredConfig
 from ..methods.layered.segmenter import PAD, Thresholds
 from ..resources import find_model
 from .config import SupervisedTrainerConfig, build
-from .data import CropConfig, PackedViews
+from .data import CropConfig, remove_unpacked, unpack
 from .layered import LayeredModule, LossConfig
 from .layered_data import DataConfig, LayeredCrops, LayeredShapes, LayeredViews, collate
 from .optimizer import OptimizerConfig
-from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
+from .supervised import CountEpochs, build_sections, check_run, fit, keep_config, start_from
 from .trained_model import write_trained
 
-SECTIONS = ("network", "loss", "data", "crops", "optimizer", "trainer", "thresholds")
+SECTIONS = {
+    "network": LayeredConfig,
+    "loss": LossConfig,
+    "data": DataConfig,
+    "optimizer": OptimizerConfig,
+    "trainer": SupervisedTrainerConfig,
+}
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,7 @@ class RunConfig:
     @classmethod
     def read(cls, config: dict[str, Any]) -> RunConfig:
         """Check a configuration; missing keys take their defaults, unknown ones are an InputError."""
-        check_sections(config, SECTIONS)
-        kinds = {
-            "network": LayeredConfig, "loss": LossConfig, "data": DataConfig, "optimizer": OptimizerConfig,
-            "trainer": SupervisedTrainerConfig,
-        }  # fmt: skip
-        built = {name: build(kind, name, config.get(name, {})) for name, kind in kinds.items()}
+        built = build_sections(config, SECTIONS, others=("crops", "thresholds"))
         crops = build(CropConfig, "crops", config["crops"]) if "crops" in config else None
         return cls(**built, crops=crops, thresholds=Thresholds.from_dict(config.get("thresholds", {})))
 
@@ -75,14 +72,13 @@ def fit_layered(data: Path | None, out: Path, config: dict[str, Any], *, seed: i
     """
     run = RunConfig.read(config)
     checkpoint = check_run(out, resume=resume)
-    cache = out / "run" / f"cache{os.environ.get('LOCAL_RANK', '0')}"
-    samples = _samples(data, run, seed, cache)
+    samples = _samples(data, run, seed, out)
 
     pl.seed_everything(seed, workers=True, verbose=False)
     module = LayeredModule(run.network, run.loss, run.optimizer)
     if run.trainer.init and not resume:
         print(start_from(find_model(run.trainer.init), module.network, method="layered"))
-    keep_config(out, {name: getattr(run, name) for name in SECTIONS if getattr(run, name) is not None}, seed)
+    keep_config(out, {name: section for name, section in vars(run).items() if section is not None}, seed)
     t = run.trainer
     loader = DataLoader(
         samples, t.batch_size, shuffle=data is not None, collate_fn=collate, num_workers=t.workers, drop_last=len(samples) >= t.batch_size,
@@ -92,8 +88,7 @@ def fit_layered(data: Path | None, out: Path, config: dict[str, Any], *, seed: i
     trainer = fit(module, loader, out, t, clip=run.optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps, callbacks=callbacks)
     metrics = {name: round(float(value), 4) for name, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero:
-        for folder in (out / "run").glob("cache*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        remove_unpacked(out)
         c, steps = run.network, trainer.global_step
         facts = {"data": data.resolve().name if data else "shapes", "images": steps * t.batch_size if data is None else len(samples),
                  "parts": list(c.classes), "steps": steps, "batch_size": t.batch_size, "seed": seed}  # fmt: skip
@@ -107,7 +102,7 @@ def fit_layered(data: Path | None, out: Path, config: dict[str, Any], *, seed: i
     return metrics
 
 
-def _samples(data: Path | None, run: RunConfig, seed: int, cache: Path) -> LayeredShapes | LayeredCrops | LayeredViews:
+def _samples(data: Path | None, run: RunConfig, seed: int, out: Path) -> LayeredShapes | LayeredCrops | LayeredViews:
     network = run.network
     if data is None:
         if network.classes != run.data.classes:
@@ -120,10 +115,7 @@ def _samples(data: Path | None, run: RunConfig, seed: int, cache: Path) -> Layer
     if run.crops is not None:
         if run.crops.flips and any(dataset.chiral.values()):
             raise InputError("config crops.flips: a part of this dataset is chiral, its mirror image is another part: set flips to false")
-        views = PackedViews(
-            dataset, cache, lambda x: tqdm(x, "unpacking", disable=not sys.stderr.isatty()), layers=network.layers
-        )
-        return LayeredCrops(views, network.inputs, network.classes, run.crops, seed)
+        return LayeredCrops(unpack(dataset, out, layers=network.layers), network.inputs, network.classes, run.crops, seed)
     height, width = dataset.frame(0, color=False).shape
     if height % PAD or width % PAD:
         raise InputError(f"{data} has images of {width} × {height} pixels, training takes multiples of {PAD}: add a section crops")

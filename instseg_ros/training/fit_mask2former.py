@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..freed_memory import keep_freed_memory
 from ..methods.mask2former.network import LossConfig, NetworkConfig
 from ..methods.mask2former.segmenter import Thresholds
 from ..resources import find_model
-from .config import SupervisedTrainerConfig, build
-from .data import PackedViews
+from .config import SupervisedTrainerConfig
+from .data import remove_unpacked, unpack
 from .mask2former import Mask2FormerModule
 from .mask2former_data import DataConfig, ManyDatasets, MaskViews, collate
 from .optimizer import OptimizerConfig
 from .segmenter_validation import validation_loader
-from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
+from .supervised import CountEpochs, build_sections, check_run, fit, keep_config, start_from, validated
 from .trained_model import write_trained
 
-SECTIONS = ("network", "loss", "data", "optimizer", "trainer", "thresholds")
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """The sections of a configuration, checked."""
-
-    network: NetworkConfig
-    loss: LossConfig
-    data: DataConfig
-    optimizer: OptimizerConfig
-    trainer: SupervisedTrainerConfig
-    thresholds: Thresholds
-
-    @classmethod
-    def read(cls, config: dict[str, Any]) -> RunConfig:
-        """Check a configuration; missing keys take their defaults, unknown ones are an InputError."""
-        check_sections(config, SECTIONS)
-        kinds = {
-            "network": NetworkConfig, "loss": LossConfig, "data": DataConfig, "optimizer": OptimizerConfig,
-            "trainer": SupervisedTrainerConfig,
-        }  # fmt: skip
-        built = {name: build(kind, name, config.get(name, {})) for name, kind in kinds.items()}
-        return cls(**built, thresholds=Thresholds.from_dict(config.get("thresholds", {})))
+SECTIONS = {
+    "network": NetworkConfig,
+    "loss": LossConfig,
+    "data": DataConfig,
+    "optimizer": OptimizerConfig,
+    "trainer": SupervisedTrainerConfig,
+}
 
 
 def fit_mask2former(
@@ -70,19 +48,19 @@ def fit_mask2former(
     Raises:
         InputError: bad configuration or data; no package `transformers`; a run in ``out`` that ``resume`` would be needed for.
     """
-    sections = RunConfig.read(config)
-    samples, run = sections.data, sections.trainer
+    sections = build_sections(config, SECTIONS)
+    network, samples, optimizer, run = (sections[name] for name in ("network", "data", "optimizer", "trainer"))
+    thresholds = Thresholds.from_dict(config.get("thresholds", {}))
     checkpoint = check_run(out, resume=resume)
     pl.seed_everything(seed, workers=True, verbose=False)
     training = ManyDatasets.open(data, "train", samples.images)
     has_validation = (data / "val").is_dir() or any(data.glob("*/val"))
     validation = ManyDatasets.open(data, "val") if has_validation and run.validation_images else None
-    module = Mask2FormerModule(sections.network, sections.loss, sections.optimizer, sections.thresholds, validation)
+    module = Mask2FormerModule(network, sections["loss"], optimizer, thresholds, validation)
     if run.init and not resume:
         print(start_from(find_model(run.init), module.network, method="mask2former"))
-    folder = out / "run" / f"cache{os.environ.get('LOCAL_RANK', '0')}"
-    views = PackedViews(training, folder, lambda x: tqdm(x, "unpacking", disable=not sys.stderr.isatty()))
-    keep_config(out, {name: getattr(sections, name) for name in SECTIONS}, seed)
+    views = unpack(training, out)
+    keep_config(out, sections | {"thresholds": thresholds}, seed)
     masks = MaskViews(views, training, samples, seed)
     loader = DataLoader(
         masks, run.batch_size, shuffle=True, collate_fn=collate, num_workers=run.workers, drop_last=len(masks) >= run.batch_size,
@@ -90,22 +68,19 @@ def fit_mask2former(
     )  # fmt: skip
     keep_freed_memory()
     trainer = fit(
-        module, loader, out, run, clip=sections.optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps,
+        module, loader, out, run, clip=optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps,
         callbacks=[CountEpochs(masks)],
         validation=None if validation is None else validation_loader(validation, run.validation_images),
     )  # fmt: skip
+    metrics = validated(trainer)
     if trainer.is_global_zero:
-        for cache in (out / "run").glob("cache*"):
-            shutil.rmtree(cache, ignore_errors=True)
-    logged = trainer.callback_metrics.items()
-    metrics = {name.removeprefix("val/"): round(float(value), 4) for name, value in logged if name.startswith("val/")}
-    if trainer.is_global_zero:
+        remove_unpacked(out)
         facts = {
             "data": data.resolve().name, "images": len(training), "parts": training.part_names, "steps": trainer.global_step,
             "batch_size": run.batch_size, "seed": seed,
         }  # fmt: skip
         write_trained(
-            out, module.network, sections.thresholds, method="mask2former",
+            out, module.network, thresholds, method="mask2former",
             what="Mask2Former (built by `transformers`, random weights to start with), depth only",
             trained=f"Trained on {facts['images']} images of {', '.join(facts['parts'])} ({facts['steps']} steps of {run.batch_size}, seed {seed})",
             inputs={"modalities": ["depth"], "size": "any, padded to multiples of 32", "depth_range": [0.2, 2.0]},

@@ -14,11 +14,11 @@ from ..freed_memory import keep_freed_memory
 from ..methods.mtml.network import MTMLConfig
 from ..methods.mtml.voxel_segmenter import Thresholds, VoxelSegmenter
 from ..resources import find_model
-from .config import SupervisedTrainerConfig, build
+from .config import SupervisedTrainerConfig
 from .mtml import LossConfig, MTMLModule
 from .mtml_sources import DataConfig, open_source
 from .optimizer import OptimizerConfig
-from .supervised import CountEpochs, check_run, check_sections, fit, keep_config, start_from
+from .supervised import CountEpochs, build_sections, check_run, fit, keep_config, start_from
 from .trained_model import write_trained
 
 SECTIONS = {
@@ -41,8 +41,7 @@ def fit_mtml(data: Path, out: Path, config: dict[str, Any], *, seed: int, resume
     Raises:
         InputError: bad configuration or data; a run in ``out`` that ``resume`` would be needed for.
     """
-    check_sections(config, [*SECTIONS, "input", "thresholds"])
-    sections = {name: build(kind, name, config.get(name, {})) for name, kind in SECTIONS.items()}
+    sections = build_sections(config, SECTIONS, others=("input", "thresholds"))
     network, loss, samples, optimizer, run = sections.values()
     checkpoint = check_run(out, resume=resume)
     source = open_source(data, samples, config.get("input", {}), seed)

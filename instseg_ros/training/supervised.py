@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from .. import __version__
 from ..errors import InputError
 from ..files import write_atomic
 from ..methods.model_directory import ModelDirectory
-from .config import SupervisedTrainerConfig, plain
+from .config import SupervisedTrainerConfig, build, plain
 
 
 class Epochwise(Protocol):
@@ -63,11 +63,20 @@ class CountSteps(Callback):
         self.validated_at = trainer.global_step
 
 
-def check_sections(config: dict[str, Any], sections: Sequence[str]) -> None:
-    """InputError on a section that the method does not have."""
-    unknown = config.keys() - set(sections)
-    if unknown:
-        raise InputError(f"config: unknown section {sorted(unknown)[0]!r}, known are {', '.join(sections)}")
+def build_sections(config: dict[str, Any], kinds: Mapping[str, type], others: Sequence[str] = ("thresholds",)) -> dict[str, Any]:
+    """The configuration's dataclasses by section; missing keys take their defaults.
+
+    Args:
+        kinds: section → dataclass.
+        others: sections that the configuration may have besides.
+
+    Raises:
+        InputError: a section or key that the method does not have, a value of the wrong type.
+    """
+    known = [*kinds, *others]
+    if unknown := sorted(config.keys() - set(known)):
+        raise InputError(f"config: unknown section {unknown[0]!r}, known are {', '.join(known)}")
+    return {name: build(kind, name, config.get(name, {})) for name, kind in kinds.items()}
 
 
 def check_run(out: Path, *, resume: bool) -> Path | None:
@@ -111,6 +120,12 @@ def start_from(
         raise InputError(f"cannot start from {directory}: no tensor has the shape that config network asks for")
     network.load_state_dict(fitting, strict=False)
     return f"starting from {directory}: {len(fitting)} of {len(own)} tensors"
+
+
+def validated(trainer: pl.Trainer) -> dict[str, float]:
+    """The metrics of the last validation."""
+    logged = trainer.callback_metrics.items()
+    return {name.removeprefix("val/"): round(float(value), 4) for name, value in logged if name.startswith("val/")}
 
 
 def fit(
