@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from node_rig import Client
+from node_rig import Client, wait_until
 
 UP = [
     ("configure", Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE),
@@ -33,6 +33,12 @@ def bring_down(*clients: Client, finally_shutdown: bool = True) -> None:
 
 def _walk(client: Client, steps: list[tuple[str, int, int]]) -> None:
     for name, transition, expected in steps:
-        done = client.call(ChangeState, "change_state", transition=Transition(id=transition)).success
-        state = client.look(GetState, "get_state").current_state
-        assert done and state.id == expected, f"{name}: success = {done}, the node is {state.label}"
+        answer = client.request(ChangeState, "change_state", transition=Transition(id=transition))
+
+        def state() -> State:
+            return client.look(GetState, "get_state").current_state
+
+        # A new client's first answer may be lost: on a busy machine the node was configured, and nobody heard of it.
+        wait_until(lambda: answer.done() or state().id == expected, f"an answer to {name}")
+        done, now = not answer.done() or answer.result().success, state()
+        assert done and now.id == expected, f"{name}: success = {done}, the node is {now.label}"

@@ -139,10 +139,13 @@ class Client(Node):
 
     def call(self, type_: type, name: str, **fields: Any) -> Any:
         """Call a service of the node."""
-        client = self._client(type_, name)
-        future = client.call_async(type_.Request(**fields))
+        future = self.request(type_, name, **fields)
         wait_until(future.done, f"an answer of {name}")
         return future.result()
+
+    def request(self, type_: type, name: str, **fields: Any) -> Any:
+        """Call a service of the node; the future answer."""
+        return self._client(type_, name).call_async(type_.Request(**fields))
 
     def look(self, type_: type, name: str) -> Any:
         """Call a service that changes nothing, once a second until it answers: a new client's first answer may be lost."""
