@@ -327,3 +327,11 @@ def test_shipped_configurations_are_valid(name):
     run = RunConfig.read(read_training_config(name))
     assert (run.crops is not None) == (name == "layered_bin")
     assert run.network.layers == (2 if name == "layered_paper" else 4)
+
+
+@pytest.mark.parametrize(("source", "expected"), [("--data", "layered_bin"), ("--shapes", "layered_shapes")])
+def test_bins_and_shapes_have_their_own_configuration_by_default(tmp_path, monkeypatch, source, expected):
+    asked = []
+    monkeypatch.setattr("instseg_ros.training.config.read_training_config", lambda name: asked.append(name) or {"nonsense": {}})
+    assert main(["train", "layered", source, "6", "--out", str(tmp_path / "model")]) == 2
+    assert asked == [expected]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,20 +27,26 @@ EXAMPLE = """instseg train clusternet --data data/bins --out runs/bins && instse
 DEFAULT_CONFIG = {
     "clusternet": "clusternet_compact",
     "insegan": "insegan_improved",
-    "layered": "layered_shapes",
+    "layered": "layered_bin",
     "mask2former": "mask2former",
     "mtml": "mtml_toy",
+}
+SHAPES_CONFIG = "layered_shapes"
+LABELLED = {
+    "clusternet": "a BOP dataset",
+    "mask2former": "a BOP dataset or a folder of them",
+    "mtml": "the voxel scenes of `instseg synth voxels` or a BOP dataset",
 }
 IMAGES = ("images", "validation")
 """Folders in OUT/run with insegan's images, kept while a run can be resumed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("method", choices=list(FIT), help="which method")
+    parser.add_argument("method", choices=list(DEFAULT_CONFIG), help="which method")
     parser.add_argument("--data", metavar="DIR", type=Path, help="BOP dataset (mtml: or voxel scenes) with the splits train and (optional) val")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="model directory to write")
     defaults = ", ".join(f"{method}: {name}" for method, name in DEFAULT_CONFIG.items())
-    parser.add_argument("--config", metavar="FILE", help=f"YAML, or the name of a shipped one (default {defaults})")
+    parser.add_argument("--config", metavar="FILE", help=f"YAML, or the name of a shipped one (default {defaults}; --shapes: {SHAPES_CONFIG})")
     parser.add_argument("--init", metavar="DIR", help="start from this model (directory or shipped name), not from random weights; not for insegan")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT/run")
     parser.add_argument("--steps", metavar="N", type=int, help="stop after N optimiser steps in all")
@@ -59,15 +66,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train as asked; returns the metrics of the trained model."""
     from ..training.config import read_training_config
 
-    metrics = FIT[args.method](args, read_training_config(args.config or DEFAULT_CONFIG[args.method]))
+    usual = SHAPES_CONFIG if args.shapes is not None else DEFAULT_CONFIG[args.method]
+    config = read_training_config(args.config or usual)
+    metrics = (_fit_insegan if args.method == "insegan" else _fit_supervised)(args, config)
     print(f"{args.out}: " + (", ".join(f"{name} {value:.3f}" for name, value in metrics.items()) or "no validation split"))
     return metrics
-
-
-def _refuse_unlabelled(args: argparse.Namespace) -> None:
-    for option in ("bag", "topic", "info", "instances", "roi", "depth_range", "min_frames"):
-        if getattr(args, option) is not None:
-            raise InputError(f"--{option.replace('_', '-')} is for methods that learn without labels (insegan): leave it out")
 
 
 def _refuse_shapes(args: argparse.Namespace) -> None:
@@ -75,13 +78,27 @@ def _refuse_shapes(args: argparse.Namespace) -> None:
         raise InputError("--shapes is for layered: leave it out, or make a dataset with `instseg synth shapes` and give it as --data")
 
 
-def _take_init(args: argparse.Namespace, config: dict[str, Any]) -> None:
+def _fit_supervised(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    for option in ("bag", "topic", "info", "instances", "roi", "depth_range", "min_frames"):
+        if getattr(args, option) is not None:
+            raise InputError(f"--{option.replace('_', '-')} is for methods that learn without labels (insegan): leave it out")
+    if args.method == "layered":
+        _take_shapes(args, config)
+    else:
+        _refuse_shapes(args)
+        if args.data is None:
+            raise InputError(f"{args.method} learns from labels: give --data DIR, {LABELLED[args.method]}")
+    if args.method == "mask2former":
+        from ..methods.mask2former.network import require_transformers
+
+        require_transformers()
     if args.init is not None:
         config["trainer"] = {**config.get("trainer", {}), "init": args.init}
+    fit = getattr(importlib.import_module(f"..training.fit_{args.method}", __package__), f"fit_{args.method}")
+    return fit(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
 
 
-def _fit_layered(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
-    _refuse_unlabelled(args)
+def _take_shapes(args: argparse.Namespace, config: dict[str, Any]) -> None:
     if (args.data is None) == (args.shapes is None):
         raise InputError("layered learns from a dataset with amodal masks or from drawn shapes: give --data DIR or --shapes N")
     if args.shapes is not None:
@@ -89,46 +106,6 @@ def _fit_layered(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, 
         if not all(word.isdigit() for word in words):
             raise InputError(f"--shapes must be a number of shapes of each class, or several like 6,12, got {args.shapes!r}")
         config["data"] = {**config.get("data", {}), "instances": [int(word) for word in words]}
-    _take_init(args, config)
-    from ..training.fit_layered import fit_layered
-
-    return fit_layered(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
-
-
-def _fit_clusternet(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
-    _refuse_unlabelled(args)
-    _refuse_shapes(args)
-    if args.data is None:
-        raise InputError("clusternet learns from labels: give --data DIR, a BOP dataset")
-    from ..training.fit_clusternet import fit_clusternet
-
-    _take_init(args, config)
-    return fit_clusternet(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
-
-
-def _fit_mask2former(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
-    _refuse_unlabelled(args)
-    _refuse_shapes(args)
-    if args.data is None:
-        raise InputError("mask2former learns from labels: give --data DIR, a BOP dataset or a folder of them")
-    from ..methods.mask2former.network import require_transformers
-
-    require_transformers()
-    from ..training.fit_mask2former import fit_mask2former
-
-    _take_init(args, config)
-    return fit_mask2former(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
-
-
-def _fit_mtml(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
-    _refuse_unlabelled(args)
-    _refuse_shapes(args)
-    if args.data is None:
-        raise InputError("mtml learns from labels: give --data DIR, the voxel scenes of `instseg synth voxels` or a BOP dataset")
-    _take_init(args, config)
-    from ..training.fit_mtml import fit_mtml
-
-    return fit_mtml(args.data, args.out, config, seed=args.seed, resume=args.resume, limit_steps=args.steps)
 
 
 def _fit_insegan(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +205,3 @@ def _numbers(text: str | None, option: str, form: str, kind: type, count: int) -
     if len(numbers) != count:
         raise InputError(f"--{option} must be {form}, got {text!r}")
     return numbers
-
-
-FIT = {"clusternet": _fit_clusternet, "insegan": _fit_insegan, "layered": _fit_layered, "mask2former": _fit_mask2former, "mtml": _fit_mtml}
-"""Method → what trains it; each imports what it needs."""
