@@ -10,6 +10,7 @@ import pytest
 import small_bop
 import torch
 import yaml
+from tiny_config import write_config
 
 pytest.importorskip("pytorch_lightning")
 
@@ -35,15 +36,6 @@ TINY = {
     "optimizer": {"learning_rate": 1e-3, "warmup": 1, "decay": 0.5, "clip": 5.0},
     "trainer": {"batch_size": 2, "epochs": 2, "ema": 0.9, "workers": 0},
 }  # fmt: skip
-
-
-def config_file(folder: Path, change: dict | None = None) -> str:
-    config = {name: dict(section) for name, section in TINY.items()}
-    for section, values in (change or {}).items():
-        config.setdefault(section, {}).update(values)
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +221,7 @@ def test_bins_train_in_crops_and_the_model_gives_layers_and_order(bins, tmp_path
         "thresholds": {"bandwidth": 3.0},
     }  # fmt: skip
     out = tmp_path / "model"
-    command = ["train", "layered", "--data", str(bins), "--out", str(out), "--config", config_file(tmp_path, change)]
+    command = ["train", "layered", "--data", str(bins), "--out", str(out), "--config", write_config(tmp_path, TINY, change)]
     assert main([*command, "--steps", "2"]) == 0
     assert yaml.safe_load((out / "run" / "config.yaml").read_text())["crops"]["crop"] == 96 and not list((out / "run").glob("cache*"))
     frame = BopDataset(bins, "train").frame(0)
@@ -243,7 +235,7 @@ def test_bins_train_in_crops_and_the_model_gives_layers_and_order(bins, tmp_path
 
 def test_two_steps_a_resume_and_the_model_runs(tmp_path, capsys):
     out = tmp_path / "model"
-    command = ["train", "layered", "--shapes", "1,2", "--out", str(out), "--config", config_file(tmp_path)]
+    command = ["train", "layered", "--shapes", "1,2", "--out", str(out), "--config", write_config(tmp_path, TINY)]
     assert main([*command, "--steps", "1"]) == 0
     assert main(command) == 2
     assert "--resume" in capsys.readouterr().err
@@ -261,7 +253,7 @@ def test_a_dataset_trains_too(tmp_path):
     assert main(["synth", "shapes", "--scenes", "2", "--instances", "1", "--out", str(data)]) == 0
     change = {"network": {"classes": ["part"], "inputs": ["rgb", "depth"]}, "trainer": {"precision": "bf16-mixed", "epochs": 1}}
     out = tmp_path / "model"
-    assert main(["train", "layered", "--data", str(data), "--out", str(out), "--config", config_file(tmp_path, change)]) == 0
+    assert main(["train", "layered", "--data", str(data), "--out", str(out), "--config", write_config(tmp_path, TINY, change)]) == 0
     frame = BopDataset(data, "train").frame(0)
     found = load_segmenter(out, "cpu").segment(frame)
     assert found.layers.shape == (3, *frame.shape)
@@ -284,7 +276,7 @@ def test_a_dataset_trains_too(tmp_path):
 )
 def test_bad_configuration_is_one_line_and_leaves_nothing(change, message, tmp_path, capsys):
     out = tmp_path / "model"
-    assert main(["train", "layered", "--shapes", "2", "--out", str(out), "--config", config_file(tmp_path, change)]) == 2
+    assert main(["train", "layered", "--shapes", "2", "--out", str(out), "--config", write_config(tmp_path, TINY, change)]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1 and not out.exists()
 
@@ -318,7 +310,7 @@ def test_bad_arguments_are_one_line(method, arguments, message, tmp_path, capsys
 def test_a_dataset_that_does_not_fit_is_named(height, change, message, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(small_bop, "SHAPE", (height, 128))
     data, out = small_bop.write_small_bop(tmp_path / "data", "train"), tmp_path / "model"
-    assert main(["train", "layered", "--data", str(data), "--out", str(out), "--config", config_file(tmp_path, change)]) == 2
+    assert main(["train", "layered", "--data", str(data), "--out", str(out), "--config", write_config(tmp_path, TINY, change)]) == 2
     assert message in capsys.readouterr().err and not out.exists()
 
 

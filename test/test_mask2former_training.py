@@ -12,6 +12,7 @@ import small_bop
 import torch
 import yaml
 from safetensors.torch import load_file
+from tiny_config import write_config
 
 pytest.importorskip("pytorch_lightning", reason="needs requirements/train.txt")
 pytest.importorskip("transformers", reason="needs requirements/peer.txt")
@@ -22,8 +23,8 @@ from instseg_ros.methods import load_segmenter  # noqa: E402
 from instseg_ros.training.config import read_training_config  # noqa: E402
 from instseg_ros.training.data import PackedViews  # noqa: E402
 from instseg_ros.training.fit_mask2former import SECTIONS, Thresholds  # noqa: E402
-from instseg_ros.training.supervised import build_sections  # noqa: E402
 from instseg_ros.training.mask2former_data import DataConfig, ManyDatasets, MaskViews, collate  # noqa: E402
+from instseg_ros.training.supervised import build_sections  # noqa: E402
 
 SIZES = {"embedding_size": 16, "hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1]}
 TINY = {
@@ -47,18 +48,9 @@ def boxes(tmp_path_factory) -> Path:
     return folder
 
 
-def config_file(folder: Path, change: dict | None = None) -> str:
-    config = {name: dict(section) for name, section in TINY.items()}
-    for section, values in (change or {}).items():
-        config.setdefault(section, {}).update(values)
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
-
-
 def test_two_steps_a_resume_and_the_model_runs(boxes, tmp_path, capsys):
     out = tmp_path / "model"
-    command = ["train", "mask2former", "--data", str(boxes), "--out", str(out), "--config", config_file(tmp_path)]
+    command = ["train", "mask2former", "--data", str(boxes), "--out", str(out), "--config", write_config(tmp_path, TINY)]
     assert main([*command, "--steps", "1"]) == 0  # half of the first epoch
     assert "AP50" in yaml.safe_load((out / "model.yaml").read_text())["metrics"]
     assert (out / "run" / "last.ckpt").exists() and not list((out / "run").glob("cache*"))
@@ -80,9 +72,9 @@ def test_two_steps_a_resume_and_the_model_runs(boxes, tmp_path, capsys):
 def test_training_starts_from_a_model_and_says_how_much_of_it_fits(boxes, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     command = ["train", "mask2former", "--data", str(boxes), "--steps", "1"]
-    assert main([*command, "--out", str(first), "--config", config_file(tmp_path)]) == 0
+    assert main([*command, "--out", str(first), "--config", write_config(tmp_path, TINY)]) == 0
     still = {"network": {"queries": 6}, "optimizer": {"learning_rate": 0.0}, "trainer": {"ema": 0.0}}
-    assert main([*command, "--out", str(second), "--config", config_file(tmp_path, still), "--init", str(first)]) == 0
+    assert main([*command, "--out", str(second), "--config", write_config(tmp_path, TINY, still), "--init", str(first)]) == 0
     assert "starting from" in capsys.readouterr().out
     before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     assert torch.equal(before["model.class_predictor.weight"], after["model.class_predictor.weight"])
@@ -156,7 +148,7 @@ def test_samples_repeat_and_differ_between_epochs(boxes, tmp_path):
 )
 def test_bad_configuration_is_one_line_and_leaves_nothing(change, message, boxes, tmp_path, capsys):
     out = tmp_path / "model"
-    assert main(["train", "mask2former", "--data", str(boxes), "--out", str(out), "--config", config_file(tmp_path, change)]) == 2
+    assert main(["train", "mask2former", "--data", str(boxes), "--out", str(out), "--config", write_config(tmp_path, TINY, change)]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1 and not out.exists()
 

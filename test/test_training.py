@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tiny_config import write_config
 
 from instseg_ros.bop import BopDataset
 from instseg_ros.methods import load_segmenter
@@ -41,18 +42,9 @@ def bins(tmp_path_factory) -> Path:
     return folder
 
 
-def config_file(folder: Path, change: dict | None = None) -> str:
-    config = {name: dict(section) for name, section in TINY.items()}
-    for section, values in (change or {}).items():
-        config.setdefault(section, {}).update(values)
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
-
-
 def test_two_steps_a_resume_and_the_model_runs(bins, tmp_path, capsys):
     out = tmp_path / "model"
-    command = ["train", "clusternet", "--data", str(bins), "--out", str(out), "--config", config_file(tmp_path)]
+    command = ["train", "clusternet", "--data", str(bins), "--out", str(out), "--config", write_config(tmp_path, TINY)]
     assert main([*command, "--steps", "1"]) == 0
     assert (out / "run" / "last.ckpt").exists() and (out / "run" / "config.yaml").exists()
 
@@ -71,17 +63,17 @@ def test_two_steps_a_resume_and_the_model_runs(bins, tmp_path, capsys):
 
 
 def test_mixed_precision_trains_and_validates(bins, tmp_path):
-    config = config_file(tmp_path, {"trainer": {"precision": "bf16-mixed", "epochs": 1}, "thresholds": {"mask": 0.01, "min_pixels": 1}})
+    config = write_config(tmp_path, TINY, {"trainer": {"precision": "bf16-mixed", "epochs": 1}, "thresholds": {"mask": 0.01, "min_pixels": 1}})
     assert main(["train", "clusternet", "--data", str(bins), "--out", str(tmp_path / "model"), "--config", config]) == 0
 
 
 def test_training_starts_from_a_model_and_says_how_much_of_it_fits(bins, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     command = ["train", "clusternet", "--data", str(bins), "--steps", "1"]
-    assert main([*command, "--out", str(first), "--config", config_file(tmp_path)]) == 0
+    assert main([*command, "--out", str(first), "--config", write_config(tmp_path, TINY)]) == 0
     # A head of other width and no learning: what fits must come out as it went in.
     still = {"network": {"feature_stride": 1, "decoder": [8, 8, 4, 6]}, "optimizer": {"learning_rate": 0.0}, "trainer": {"ema": 0.0}}
-    assert main([*command, "--out", str(second), "--config", config_file(tmp_path, still), "--init", str(first)]) == 0
+    assert main([*command, "--out", str(second), "--config", write_config(tmp_path, TINY, still), "--init", str(first)]) == 0
     assert "starting from" in capsys.readouterr().out
     before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     assert torch.equal(before["decode4.0.weight"], after["decode4.0.weight"])
@@ -90,7 +82,7 @@ def test_training_starts_from_a_model_and_says_how_much_of_it_fits(bins, tmp_pat
 
 def test_training_lowers_the_loss(bins, tmp_path):
     out = tmp_path / "model"
-    config = config_file(tmp_path, {"trainer": {"epochs": 12, "validation_images": 0}, "optimizer": {"learning_rate": 3e-3}})
+    config = write_config(tmp_path, TINY, {"trainer": {"epochs": 12, "validation_images": 0}, "optimizer": {"learning_rate": 3e-3}})
     assert main(["train", "clusternet", "--data", str(bins), "--out", str(out), "--config", config]) == 0
     state = torch.load(out / "run" / "last.ckpt", weights_only=True, map_location="cpu")
     assert state["global_step"] == 12
@@ -145,7 +137,7 @@ def test_batches_number_parts_through(bins, tmp_path):
 )
 def test_bad_configuration_is_one_line_and_leaves_nothing(change, message, bins, tmp_path, capsys):
     out = tmp_path / "model"
-    assert main(["train", "clusternet", "--data", str(bins), "--out", str(out), "--config", config_file(tmp_path, change)]) == 2
+    assert main(["train", "clusternet", "--data", str(bins), "--out", str(out), "--config", write_config(tmp_path, TINY, change)]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
     assert not out.exists()
@@ -187,7 +179,7 @@ def test_a_truncated_dataset_is_named(bins, tmp_path, capsys):
     shutil.copytree(bins, broken)
     depth = next((broken / "train").glob("*/depth/*.png"))
     depth.write_bytes(depth.read_bytes()[:100])
-    assert main(["train", "clusternet", "--data", str(broken), "--out", str(tmp_path / "model"), "--config", config_file(tmp_path)]) == 2
+    assert main(["train", "clusternet", "--data", str(broken), "--out", str(tmp_path / "model"), "--config", write_config(tmp_path, TINY)]) == 2
     assert depth.name in capsys.readouterr().err
 
 
