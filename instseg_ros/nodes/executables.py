@@ -11,11 +11,17 @@ import os
 import signal
 from functools import partial
 
-SPINS = "100000"
+SPINS = "30000"
 """Rounds that a thread of GNU OpenMP spins before it sleeps; its own 300 000 suit a machine without other work.
 
-``segment()`` of clusternet-bin on two cores, 24 frames: beside two busy processes 298 ms instead of 619, alone 204 to 222
-instead of 200 to 208; without spinning (``OMP_WAIT_POLICY=PASSIVE``) alone 266 to 301.
+``segment()`` of clusternet-bin on two cores, ms, median of 40 frames, two runs each on one slow afternoon:
+
+=================  =========  =========  =========  =========  =========
+rounds             0          1000       10 000     30 000     100 000
+=================  =========  =========  =========  =========  =========
+alone                         212, 212   198, 199   181, 171   172, 174
+two busy others    392, 374   387, 345   429, 389   434, 371   559, 483
+=================  =========  =========  =========  =========  =========
 """
 
 
