@@ -17,7 +17,7 @@ PERIOD = 60.0
 def keep_freed_memory(keep: bool = True) -> bool:
     """Have glibc keep freed blocks for the next step; the process keeps its largest size from then on.
 
-    ``segment()`` of clusternet-bin had 3000 to 9000 pages cleared a frame: 6 to 17 % of its time on two cores.
+    ``segment()`` of clusternet-bin had 3000 to 9000 pages cleared a frame: 4 to 17 % of its time on two cores.
 
     Args:
         keep: False goes back to what glibc does by itself.

@@ -1,8 +1,8 @@
 """Where torch works for a moment only: loading a model, and having it answer a first frame for nobody.
 
 GNU OpenMP keeps a team of threads for every thread that ever ran torch, and counts them all. Once there are more than
-cores, none of them spins any more while it waits for the others: ``segment()`` of clusternet-bin in the worker's thread then took 169 to
-187 ms instead of 111 to 118 on two cores (``instseg bench ros``). A thread that ends gives its team back.
+cores, none of them spins any more while it waits for the others: ``segment()`` of clusternet-bin in the worker's thread then took 168 to
+203 ms instead of 111 to 122 on two cores (``instseg bench ros``). A thread that ends gives its team back.
 """
 
 from __future__ import annotations
