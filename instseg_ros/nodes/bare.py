@@ -17,27 +17,23 @@ from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image
 
 from ..resources import find_model
-from . import answers, parameters, runner
+from . import parameters, runner
 from .diagnostics import diagnostic_array
 from .intake import IMAGE_QOS, INFO_QOS
 from .messages import frame_from_messages
-from .outputs import NEWEST_RELIABLE
+from .outputs import NEWEST_RELIABLE, OUTPUTS
 from .passing_thread import in_passing_thread
 from .preparation import load_segmenter
 from .segmenter import CHECK_PERIOD, NAME
 from .statistics import Statistics
 
-SPECS = {
-    "model": parameters.SPECS["model"],
-    "device": parameters.SPECS["device"],
-}
-ANSWERS = {"masks": (Image, answers.masks), "instances": (PointCloud2, answers.instances_cloud), "poses": (PoseArray, answers.poses)}
+SPECS = {name: parameters.SPECS[name] for name in ("model", "device")}
+ANSWERS = [output for output in OUTPUTS if output.topic in ("masks", "instances", "poses")]
 
 
 class BareNode(Node):
@@ -54,9 +50,7 @@ class BareNode(Node):
         """Load the model, offer and subscribe."""
         model = find_model(self.wanted["model"])
         self._segmenter = in_passing_thread(load_segmenter, model, self.wanted["device"])
-        self._answers = [
-            (self.create_publisher(kind, f"~/{topic}", NEWEST_RELIABLE), make) for topic, (kind, make) in ANSWERS.items()
-        ]
+        self._answers = [(self.create_publisher(output.type, f"~/{output.topic}", NEWEST_RELIABLE), output.make) for output in ANSWERS]
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(CHECK_PERIOD, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
         keep = self._latest.__setitem__
