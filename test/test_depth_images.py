@@ -465,6 +465,19 @@ def test_bad_bags_leave_nothing_behind(tmp_path, images, options, message):
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
+def test_a_bag_without_a_single_message_is_refused_in_one_line(tmp_path):
+    from rosbags.rosbag2 import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    types, topic = get_typestore(Stores.ROS2_HUMBLE), "/camera/camera/aligned_depth_to_color/"
+    with Writer(tmp_path / "bag", version=9) as writer:
+        for name, kind in (("image_raw", "Image"), ("camera_info", "CameraInfo")):
+            writer.add_connection(topic + name, f"sensor_msgs/msg/{kind}", typestore=types)
+    with pytest.raises(InputError, match=r"image_raw \(sensor_msgs/msg/Image, 0\)") as caught:
+        DepthImages.from_bag(tmp_path / "bag", None, tmp_path / "out" / "run" / "images")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
 def test_a_change_of_resolution_within_the_recording_is_refused(tmp_path, monkeypatch):
     bag = write_bag(tmp_path / "bag", recording(30, 1))
     from instseg_ros.training.depth_sources import BagDepth
