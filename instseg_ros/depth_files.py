@@ -50,6 +50,19 @@ def read_frame(
     return Frame.from_raw(depth, intrinsics, depth_scale=depth_scale, color=rgb)
 
 
+def read_pose(file: str | Path) -> np.ndarray:
+    """world_T_camera (4, 4) float64, m, of an image of a BOP scene.
+
+    Raises:
+        InputError: another file, or a scene without poses of its cameras.
+    """
+    path = Path(file)
+    folder = path.parent.parent
+    if not (folder / "scene_camera.json").is_file():
+        raise InputError(f"the pose of {path} is unknown: views are fused from images of a BOP scene with cam_R_w2c and cam_t_w2c")
+    return read_scene(folder).pose(_image_number(path, folder))
+
+
 def read_depth(path: Path) -> np.ndarray:
     """(H, W) depth in the file's own units, uint16 or float; InputError for anything that is not a depth image."""
     if path.suffix.lower() == ".npy":
@@ -109,15 +122,21 @@ def output_names(files: list[str]) -> list[str]:
 
 
 def _bop_frame(path: Path, folder: Path, depth_scale: float | None, color: str | Path | None) -> Frame:
-    if not re.match(r"\d+", path.stem) or not re.fullmatch(r"\d+", folder.name):
-        raise InputError(f"{path} is not an image of the BOP scene {folder}: its name must be the image number")
-    scene, image_id = read_scene(folder), int(re.match(r"\d+", path.stem)[0])  # type: ignore[index]
-    if image_id not in scene.image_ids:
-        raise InputError(f"{folder / 'scene_camera.json'} has no image {image_id}: the scene is incomplete")
+    scene, image_id = read_scene(folder), _image_number(path, folder)
     camera, depth = scene.camera(image_id), scene.read_depth(image_id)
     rgb = read_color(color, depth.shape) if color is not None else scene.read_color(image_id, depth.shape)
     scale = camera.depth_scale / 1000 if depth_scale is None else depth_scale
     return Frame.from_raw(depth, camera.K, depth_scale=scale, color=rgb)
+
+
+def _image_number(path: Path, folder: Path) -> int:
+    """Of a file in a BOP scene."""
+    number = re.match(r"\d+", path.stem)
+    if not number or not re.fullmatch(r"\d+", folder.name):
+        raise InputError(f"{path} is not an image of the BOP scene {folder}: its name must be the image number")
+    if int(number[0]) not in read_scene(folder).image_ids:
+        raise InputError(f"{folder / 'scene_camera.json'} has no image {int(number[0])}: the scene is incomplete")
+    return int(number[0])
 
 
 def _read_image(path: Path, flags: int) -> np.ndarray:
