@@ -20,7 +20,7 @@ HELP = """Segment image files: images of BOP scenes, or depth as 16-bit PNG or N
 Writes for each file NAME_labels.png (16-bit, 0 = background), NAME_overlay.png and NAME.json (centroid in metres in the
 camera frame, covariance, score, order), and NAME_layer1.png … for models that see hidden parts."""
 EXAMPLE = """instseg segment depth_0.png --model clusternet-bin --intrinsics 615,615,320,240 --out segmented
-  instseg segment data/part/val/000000/depth/00000[01].png --model models/part3d --fuse --out segmented"""
+  instseg segment data/part/train/000000/depth/00000[01].png --model models/part3d --fuse --out segmented"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
