@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -241,6 +242,10 @@ def test_views_are_fused_from_the_command_line(command, moved, tmp_path, capsys)
 
     np.save(tmp_path / "depth.npy", np.full((8, 8), 0.5, np.float32))
     refused(["segment", str(tmp_path / "depth.npy"), *segment[3:], "--intrinsics", "9,9,4,4"], "pose")
+    shutil.copytree(folder, tmp_path / "pile")
+    named = [str(tmp_path / "pile" / "depth" / "000000.png")]
+    refused(["segment", *named, *segment[3:]], "must be the image number")  # asked of the folder before it is read as a scene
+    refused(["segment", *named, *[word for word in segment[3:] if word != "--fuse"]], "must be the image number")
     refused([*segment, "--model", "clusternet-bin"], "leave --fuse out")
     cameras = json.loads((folder / "scene_camera.json").read_text())
     cameras["1"]["cam_R_w2c"][0] = 2.0

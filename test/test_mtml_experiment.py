@@ -107,3 +107,9 @@ def test_bad_requests_are_one_line(tmp_path, change, capsys):
     assert main(["experiment", "mtml-toy", "--data", str(tmp_path), "--out", str(tmp_path / "out"), *change]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and change[1 if change[0] == "--config" else 0] in lines[0]
+
+
+def test_noise_is_for_this_experiment_alone(tmp_path, capsys):
+    assert main(["experiment", "insegan-ablation", "--noise", "0.1", "--out", str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and "--noise is for mtml-toy" in lines[0]
