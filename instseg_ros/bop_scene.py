@@ -57,6 +57,16 @@ class Scene:
             raise InputError(f"{path}: depth_scale of image {image_id} must be positive (mm per unit), got {scale}")
         return SceneCamera(K, float(scale))
 
+    def pose(self, image_id: int) -> np.ndarray:
+        """world_T_camera (4, 4) float64, m, of ``cam_R_w2c`` and ``cam_t_w2c``; InputError where the image has none."""
+        path, entry = self.folder / "scene_camera.json", self._cameras[image_id]
+        pose = np.eye(4)
+        pose[:3, :3] = _array(entry, "cam_R_w2c", (3, 3), path, image_id)
+        pose[:3, 3] = _array(entry, "cam_t_w2c", (3,), path, image_id) / 1000
+        if not np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-3) or np.linalg.det(pose[:3, :3]) < 0:
+            raise InputError(f"{path}: cam_R_w2c of image {image_id} is no rotation")
+        return np.linalg.inv(pose)
+
     def truth(self, image_id: int) -> SceneImage:
         """What scene_gt.json and scene_gt_info.json say of an image."""
         if image_id not in self._truth:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .bop_scene import read_scene
+from .bop_scene import Scene, read_scene
 from .errors import InputError
 from .frame import Frame
 
@@ -48,6 +48,20 @@ def read_frame(
         depth_scale = 0.001 if np.issubdtype(depth.dtype, np.integer) else 1.0
     rgb = read_color(color, depth.shape) if color is not None else None
     return Frame.from_raw(depth, intrinsics, depth_scale=depth_scale, color=rgb)
+
+
+def read_pose(file: str | Path) -> np.ndarray:
+    """world_T_camera (4, 4) float64, m, of an image of a BOP scene.
+
+    Raises:
+        InputError: another file, or a scene without poses of its cameras.
+    """
+    path = Path(file)
+    folder = path.parent.parent
+    if not (folder / "scene_camera.json").is_file():
+        raise InputError(f"the pose of {path} is unknown: views are fused from images of a BOP scene with cam_R_w2c and cam_t_w2c")
+    scene, image_id = _bop_image(path, folder)
+    return scene.pose(image_id)
 
 
 def read_depth(path: Path) -> np.ndarray:
@@ -109,15 +123,22 @@ def output_names(files: list[str]) -> list[str]:
 
 
 def _bop_frame(path: Path, folder: Path, depth_scale: float | None, color: str | Path | None) -> Frame:
-    if not re.match(r"\d+", path.stem) or not re.fullmatch(r"\d+", folder.name):
-        raise InputError(f"{path} is not an image of the BOP scene {folder}: its name must be the image number")
-    scene, image_id = read_scene(folder), int(re.match(r"\d+", path.stem)[0])  # type: ignore[index]
-    if image_id not in scene.image_ids:
-        raise InputError(f"{folder / 'scene_camera.json'} has no image {image_id}: the scene is incomplete")
+    scene, image_id = _bop_image(path, folder)
     camera, depth = scene.camera(image_id), scene.read_depth(image_id)
     rgb = read_color(color, depth.shape) if color is not None else scene.read_color(image_id, depth.shape)
     scale = camera.depth_scale / 1000 if depth_scale is None else depth_scale
     return Frame.from_raw(depth, camera.K, depth_scale=scale, color=rgb)
+
+
+def _bop_image(path: Path, folder: Path) -> tuple[Scene, int]:
+    """The scene of a file in it, and the number of its image."""
+    number = re.match(r"\d+", path.stem)
+    if not number or not re.fullmatch(r"\d+", folder.name):
+        raise InputError(f"{path} is not an image of the BOP scene {folder}: its name must be the image number")
+    scene, image_id = read_scene(folder), int(number[0])
+    if image_id not in scene.image_ids:
+        raise InputError(f"{folder / 'scene_camera.json'} has no image {image_id}: the scene is incomplete")
+    return scene, image_id
 
 
 def _read_image(path: Path, flags: int) -> np.ndarray:

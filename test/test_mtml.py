@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,28 @@ def test_upsampling_of_some_voxels_is_that_of_all(size, seed):
     weight = torch.randn_like(wanted)
     for a, e in zip(*(torch.autograd.grad((y * weight).sum(), [x, *up.parameters()]) for y in (found, wanted))):
         torch.testing.assert_close(a, e)
+
+
+@pytest.mark.parametrize("options", [{}, {"stem_stride": 1, "stem_kernel": 5, "detail": True}])
+def test_a_cropping_network_does_not_see_the_empty_space_around_the_voxels(options):
+    torch.manual_seed(0)
+    tight = torch.randn(2, 3, 9, 8, 6)
+    voxels = torch.nonzero(torch.rand(2, 9, 8, 6) < 0.3)
+    voxels = torch.cat([voxels, torch.tensor([[0, 0, 0, 0], [1, 8, 7, 5]])])  # both corners: the box is the whole
+    config = MTMLConfig(channels=3, **options, crop=True)
+    network = MTML(config).eval()
+    plain = MTML(replace(config, crop=False)).eval()
+    plain.load_state_dict(network.state_dict())
+    wide = torch.zeros(2, 3, 20, 17, 12)
+    wide[:, :, 4:13, 6:14, 3:9] = tight
+    with torch.inference_mode():
+        wanted = plain(tight, voxels)
+        found = network(wide, voxels + torch.tensor([0, 4, 6, 3]))
+        other = plain(wide, voxels + torch.tensor([0, 4, 6, 3]))
+    torch.testing.assert_close(found.embedding, wanted.embedding)
+    torch.testing.assert_close(found.direction, wanted.direction)
+    assert not torch.allclose(other.embedding, wanted.embedding)  # without it the border's place is seen
+    assert network(wide, voxels[:0]).embedding.shape == (0, config.embedding)
 
 
 def test_paper_configuration_sees_a_room_of_14_metres():

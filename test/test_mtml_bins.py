@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from small_bop import write_small_bop
+from small_bop import record, write_small_bop
 
-from instseg_ros.bop import BopDataset
+from instseg_ros.bop import BopDataset, BopWriter
 from instseg_ros.cli import main
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
@@ -90,6 +92,42 @@ def test_two_views_have_the_same_rows(dataset):
     assert len(first) == len(truth)
     alone = MTMLSegmenter(oracle, INPUT).segment(frame)
     np.testing.assert_array_equal(first.labels, alone.labels)
+
+
+@pytest.fixture
+def moved(tmp_path) -> tuple[BopDataset, np.ndarray]:
+    """Five boxes seen by two cameras, the second one 2.6 cm to the left: the boxes shift by 6 pixels; and the step of the camera (m)."""
+    here = record(5, 1, 2)
+    step = 6 * 0.52 / 120
+    masks = np.roll(here.masks, 6, axis=2)
+    layers = np.roll(here.layers, 6, axis=2)
+    depth = np.where(masks.any(0), np.float32(0.52), np.float32(0.6))
+    pose, camera = here.pose.copy(), np.eye(4)
+    pose[:, 0, 3] += step
+    camera[0, 3] = step
+    write_small_bop(tmp_path)
+    writer = BopWriter(tmp_path, "moved")
+    writer.write_scene(0, [here, replace(here, depth=depth, pose=pose, cam_T_world=camera, masks=masks, layers=layers)])
+    return BopDataset(tmp_path, "moved"), np.array([-step, 0, 0])
+
+
+def test_a_part_has_the_same_label_in_both_of_two_cameras(moved):
+    dataset, place = moved
+    pose = np.eye(4)
+    pose[:3, 3] = place
+    views = [(dataset.frame(0), np.eye(4)), (dataset.frame(1), pose)]
+    truth = [dataset.truth(i).labels for i in range(2)]
+    scene = voxelize_views(views, INPUT)
+    of_both = np.concatenate([labels.ravel() for labels in truth]).astype(np.int64)
+    answers = MTMLSegmenter(Oracle(scene.occupied.majority(of_both, 6) - 1), INPUT).segment_views(views)
+    for k in range(1, 6):
+        found = {int(label) for labels, answer in zip(truth, answers) for label in np.unique(answer.labels[labels == k])}
+        assert len(found) == 1 and found != {0}
+    assert [len(answer) for answer in answers] == [5, 5]
+    # The same points, in the frame of each camera.
+    np.testing.assert_allclose(answers[1].centroid, answers[0].centroid - place, atol=1e-5)
+    # Without the pose the boxes do not lie on each other.
+    assert len(voxelize_views([views[0], (views[1][0], None)], INPUT).occupied.voxels) > len(scene.occupied.voxels)
 
 
 def test_frames_without_depth_or_floor():
@@ -183,6 +221,39 @@ def test_two_steps_on_a_bop_set_give_a_model_that_segments_frames(command, datas
     first, second = segmenter.segment(frame), segmenter.segment(frame)
     assert first.labels.shape == frame.shape
     np.testing.assert_array_equal(first.labels, second.labels)
+
+
+def test_views_are_fused_from_the_command_line(command, moved, tmp_path, capsys):
+    assert main([*command, "--steps", "1"]) == 0
+    folder = moved[0].root / "moved" / "000000"
+    files = sorted(map(str, (folder / "depth").glob("*.png")))
+    segment = ["segment", *files, "--fuse", "--model", str(tmp_path / "mtml-bin"), "--out", str(tmp_path / "out")]
+    assert main([*segment, "--json", str(tmp_path / "s.json")]) == 0
+    first, second = json.loads((tmp_path / "s.json").read_text())["images"]
+    labels = lambda image: [row["label"] for row in image["instances"]]  # noqa: E731
+    assert len(files) == 2 and labels(first) == labels(second) and first["seconds"] == second["seconds"]
+    assert len(list((tmp_path / "out").glob("*_labels.png"))) == 2
+
+    def refused(words: list[str], text: str) -> None:
+        capsys.readouterr()
+        assert main(words) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and text in lines[0]
+
+    np.save(tmp_path / "depth.npy", np.full((8, 8), 0.5, np.float32))
+    refused(["segment", str(tmp_path / "depth.npy"), *segment[3:], "--intrinsics", "9,9,4,4"], "pose")
+    shutil.copytree(folder, tmp_path / "pile")
+    named = [str(tmp_path / "pile" / "depth" / "000000.png")]
+    refused(["segment", *named, *segment[3:]], "must be the image number")  # asked of the folder before it is read as a scene
+    refused(["segment", *named, *[word for word in segment[3:] if word != "--fuse"]], "must be the image number")
+    refused([*segment, "--model", "clusternet-bin"], "leave --fuse out")
+    cameras = json.loads((folder / "scene_camera.json").read_text())
+    cameras["1"]["cam_R_w2c"][0] = 2.0
+    (folder / "scene_camera.json").write_text(json.dumps(cameras))
+    refused(segment, "no rotation")
+    del cameras["1"]["cam_R_w2c"]
+    (folder / "scene_camera.json").write_text(json.dumps(cameras))
+    refused(segment, "lacks cam_R_w2c")
 
 
 def test_what_does_not_fit_together_is_one_line(command, dataset, tmp_path, capsys):

@@ -92,8 +92,24 @@ def test_an_interrupted_experiment_goes_on_and_gives_the_same(command, tmp_path,
     assert "choose another --out" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("change", [["--seeds", "0"], ["--parts", "bolt"], ["--workers", "2"], ["--config", "none"]])
+def test_noises_can_be_chosen_and_added_later(command, tmp_path):
+    assert main([*command, "--noise", "0.3"]) == 0
+    first = json.loads((tmp_path / "out" / "mtml-toy.json").read_text())["cells"]
+    assert {c["noise"] for c in first} == {0.3} and len(first) == 4
+    assert main([*command, "--noise", "0.3,0"]) == 0
+    cells = json.loads((tmp_path / "out" / "mtml-toy.json").read_text())["cells"]
+    assert [c["noise"] for c in cells] == [0.0, 0.0, 0.3, 0.3, 0.0, 0.0, 0.3, 0.3]
+    assert [c for c in cells if c["noise"] == 0.3] == first  # read back, not trained again
+
+
+@pytest.mark.parametrize("change", [["--noise", "1.5"], ["--noise", "much"], ["--noise", "nan"], ["--seeds", "0"], ["--parts", "bolt"], ["--workers", "2"], ["--config", "none"]])
 def test_bad_requests_are_one_line(tmp_path, change, capsys):
     assert main(["experiment", "mtml-toy", "--data", str(tmp_path), "--out", str(tmp_path / "out"), *change]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and change[1 if change[0] == "--config" else 0] in lines[0]
+
+
+def test_noise_is_for_this_experiment_alone(tmp_path, capsys):
+    assert main(["experiment", "insegan-ablation", "--noise", "0.1", "--out", str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and "--noise is for mtml-toy" in lines[0]

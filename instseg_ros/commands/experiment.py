@@ -29,6 +29,7 @@ goes on where it was interrupted and reads back what is finished. OUT/NAME.md, .
 EXAMPLE = """instseg experiment insegan-ablation --parts bolt,obj01 --seeds 3 --out runs/ablation
   instseg experiment insegan-remedies --model insegan-bolt --parts bolt --out runs/remedies
   instseg experiment mtml-toy --out runs/mtml-toy
+  instseg experiment mtml-toy --config mtml_toy_short --steps 200 --noise 0,0.1 --out runs/mtml-short
   instseg experiment layered-layers --config layered_shapes --instances 6 --out runs/layers"""
 NAMES = ("insegan-ablation", "insegan-instances", "insegan-data", "insegan-remedies", "mtml-toy",
          "layered-ceilings", "layered-truth", "layered-layers", "layered-embedding")  # fmt: skip
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--limit", metavar="N", type=int, help="only N test images a part (mtml-toy: scenes; layered: default 1000)")
     parser.add_argument("--instances", metavar="N[,N…]", help="layered: shapes of each class in an image (default: the experiment's)")
+    parser.add_argument("--noise", metavar="SHARE[,SHARE…]", help="mtml-toy: shares of the blocks whose class is wrong (default 0,0.1,0.3)")
     images = parser.add_argument_group("insegan")
     images.add_argument("--parts", metavar="NAME[,NAME…]", help="parts, or all (default bolt,obj01, as in Table 2)")
     images.add_argument("--benchmark", metavar="NAME", help="standard set (default insta10-sim-small)")
@@ -71,6 +73,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--{option} must be at least 1, got {value}")
     if args.instances is not None and not args.name.startswith("layered-"):
         raise InputError(f"--instances is for layered experiments, {args.name} has its own: leave it out")
+    if args.noise is not None and args.name != "mtml-toy":
+        raise InputError(f"--noise is for mtml-toy, {args.name} has none: leave it out")
     if args.name == "mtml-toy":
         from .experiment_mtml import run_toy
 

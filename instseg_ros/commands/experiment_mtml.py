@@ -21,11 +21,12 @@ def run_toy(args: argparse.Namespace) -> dict[str, Any]:
     from ..evaluation.voxel_report import voxel_figure, voxel_table
     from ..files import write_atomic, write_json
     from ..training.config import read_training_config
-    from ..training.experiment_mtml import Plan, run_experiment
+    from ..training.experiment_mtml import NOISES, Plan, run_experiment
 
     seeds = tuple(range(args.seed, args.seed + (SEEDS if args.seeds is None else args.seeds)))
     config = read_training_config(args.config or "mtml_toy")
-    plan = Plan(config, args.data or _make(args.out / "voxels"), seeds, args.steps, args.limit, args.device)
+    noises = NOISES if args.noise is None else _shares(args.noise)
+    plan = Plan(config, args.data or _make(args.out / "voxels"), seeds, args.steps, noises, args.limit, args.device)
 
     def report(cells: list[dict[str, Any]]) -> None:
         """Written after every cell: a long run can be looked at."""
@@ -41,6 +42,17 @@ def run_toy(args: argparse.Namespace) -> dict[str, Any]:
     cells = run_experiment(plan, args.out, report=report)
     print((args.out / f"{args.name}.md").read_text())
     return {"experiment": args.name, "cells": cells}
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """``0,0.1`` → (0.0, 0.1), in ascending order, each once."""
+    try:
+        shares = sorted({float(value) for value in text.split(",")})
+    except ValueError:
+        shares = [-1.0]
+    if not all(0 <= share <= 1 for share in shares):
+        raise InputError(f"--noise must be shares in [0, 1] with commas between them, got {text!r}")
+    return tuple(shares)
 
 
 def _make(root: Path) -> Path:

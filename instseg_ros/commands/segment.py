@@ -19,7 +19,8 @@ HELP = """Segment image files: images of BOP scenes, or depth as 16-bit PNG or N
 
 Writes for each file NAME_labels.png (16-bit, 0 = background), NAME_overlay.png and NAME.json (centroid in metres in the
 camera frame, covariance, score, order), and NAME_layer1.png … for models that see hidden parts."""
-EXAMPLE = "instseg segment depth_0.png --model clusternet-bin --intrinsics 615,615,320,240 --out segmented"
+EXAMPLE = """instseg segment depth_0.png --model clusternet-bin --intrinsics 615,615,320,240 --out segmented
+  instseg segment data/part/train/000000/depth/00000[01].png --model models/part3d --fuse --out segmented"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--explain", action="store_true",
         help="also write what the model believes: NAME_hallucinated.png, and every instance alone, NAME_single1.png … (insegan)",
     )  # fmt: skip
+    parser.add_argument(
+        "--fuse", action="store_true",
+        help="the files are views of one pile that stands still: join their voxels by the poses in scene_camera.json; a part has the same "
+        "label in all of them (mtml)",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     add_common_arguments(parser)
 
@@ -47,7 +53,9 @@ def run(args: argparse.Namespace) -> dict:
     import sys
     import time
 
-    from ..depth_files import output_names, parse_intrinsics, read_frame
+    import numpy as np
+
+    from ..depth_files import output_names, parse_intrinsics, read_frame, read_pose
     from ..methods.amodal import load_with_layers
     from ..resources import find_model
 
@@ -60,11 +68,18 @@ def run(args: argparse.Namespace) -> dict:
     explaining = segmenter.visible if args.amodal_model else segmenter
     if args.explain and not hasattr(explaining, "explain"):
         raise InputError(f"--explain: {args.model} ({segmenter.description}) renders no instances, an insegan model does: leave --explain out")
-    images = []
+    if args.fuse and (args.amodal_model or not hasattr(segmenter, "segment_views")):
+        raise InputError(f"--fuse: {segmenter.description} looks at each view alone, an mtml model joins them: leave --fuse out")
+    poses = [read_pose(file) for file in args.files] if args.fuse else []
+    images: list[dict[str, Any]] = []
+    views = []
     for file, name, color in zip(args.files, names, args.color or [None] * len(names)):
         frame = read_frame(file, intrinsics=K, depth_scale=args.depth_scale, color=color)
         if segmenter.needs_color and frame.color is None:
             raise InputError(f"{args.model} needs colour, {file} has none: add --color FILE")
+        if args.fuse:
+            views.append((frame, poses[len(views)]))
+            continue
         start = time.perf_counter()
         instances = segmenter.segment(frame)
         seconds = time.perf_counter() - start
@@ -76,6 +91,14 @@ def run(args: argparse.Namespace) -> dict:
             for title, picture in explaining.explain(frame).items():
                 write_png(Path(args.out) / f"{name}_{title}.png", gray(picture))
         print(f"{file}: {len(instances)} parts in {seconds:.3f} s → {Path(args.out) / name}_overlay.png")
+    if args.fuse:
+        start = time.perf_counter()
+        answers = segmenter.segment_views(views)
+        seconds = time.perf_counter() - start
+        for file, name, (frame, _), instances in zip(args.files, names, views, answers):
+            images.append({"file": str(file), "name": name, "seconds": seconds, **describe(instances)})
+            save(Path(args.out), name, frame, instances, images[-1])
+            print(f"{file}: {np.count_nonzero(instances.pixels)} of {len(instances)} parts → {Path(args.out) / name}_overlay.png")
     return {"model": Path(args.model).name, "out": args.out, "images": images}
 
 

@@ -25,7 +25,7 @@ TASKS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What is trained, and what differs from the configuration."""
 NOISES = (0.0, 0.1, 0.3)
-"""Shares of the blocks of voxels whose semantics are wrong, in training and test alike."""
+"""Right semantics and two levels of noise."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Plan:
     Attributes:
         config: of `instseg train mtml`. data: voxel scenes with the splits train and test.
         seeds: of the trainings. steps: optimiser steps of each, None = the configuration's epochs.
+        noises: shares of the blocks of voxels whose semantics are wrong, in training and test alike.
         limit: test scenes, None = all. device: of the evaluation.
     """
 
@@ -42,6 +43,7 @@ class Plan:
     data: Path
     seeds: tuple[int, ...]
     steps: int | None = None
+    noises: tuple[float, ...] = NOISES
     limit: int | None = None
     device: str = "auto"
 
@@ -63,7 +65,7 @@ def run_experiment(plan: Plan, out: Path, *, report: Callable[[list[dict[str, An
     """
     scenes = load_scenes(plan.data, "test")[: plan.limit]
     results: list[dict[str, Any]] = []
-    for method, noise, seed in _cells(plan.seeds):
+    for method, noise, seed in _cells(plan.seeds, plan.noises):
         folder = out / f"noise-{noise}" / slug(method) / ("" if seed is None else f"seed{seed}")
         request: dict[str, Any] = {"test_scenes": len(scenes), "data": str(plan.data.resolve())}
         if seed is None:
@@ -77,13 +79,13 @@ def run_experiment(plan: Plan, out: Path, *, report: Callable[[list[dict[str, An
     return results
 
 
-def _cells(seeds: Sequence[int]) -> Iterator[tuple[str, float, int | None]]:
+def _cells(seeds: Sequence[int], noises: Sequence[float]) -> Iterator[tuple[str, float, int | None]]:
     """Seed by seed, so that an interrupted run has every method once before any twice."""
-    for noise in NOISES:
+    for noise in noises:
         for method in BASELINES:
             yield method, noise, None
     for seed in seeds:
-        for noise in NOISES:
+        for noise in noises:
             for method in TASKS:
                 yield method, noise, seed
 

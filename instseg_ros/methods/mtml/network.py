@@ -25,6 +25,8 @@ class MTMLConfig:
         up: channels of the transposed convolutions. head: channels of the two layers before the outputs.
         embedding: dimensions of the feature embedding.
         detail: also feed the input and the stem of each voxel to the head (not in the paper; sharper borders).
+        crop: look only at the box around the voxels that are asked for; what lies outside is empty, but costs time all the same. A
+            network is used as it was trained: the border of the grid is something that it sees.
         part: a third output, whether the voxel belongs to an instance at all (not in the paper, where the semantics tell).
     """
 
@@ -40,6 +42,7 @@ class MTMLConfig:
     head: int = 64
     embedding: int = 4
     detail: bool = False
+    crop: bool = False
     part: bool = False
 
     def __post_init__(self) -> None:
@@ -109,6 +112,10 @@ class MTML(nn.Module):
             grid: (B, C, X, Y, Z), of any size.
             voxels: (N, 4) int64, batch index and x, y, z of the voxels that matter.
         """
+        if self.config.crop and len(voxels):
+            low, high = voxels[:, 1:].amin(0), voxels[:, 1:].amax(0) + 1
+            (a, b, c), (i, j, k) = low.tolist(), high.tolist()
+            grid, voxels = grid[:, :, a:i, b:j, c:k], torch.cat([voxels[:, :1], voxels[:, 1:] - low], 1)
         size = grid.shape[2:]
         padding = [p for length in reversed(size) for p in (0, -length % self.config.stride)]
         padded = (F.pad(grid, padding) if any(padding) else grid).contiguous(memory_format=torch.channels_last_3d)
