@@ -1,5 +1,6 @@
 """Training ClusterNet end to end on tiny data: two steps, resume, and every way to ask for it wrongly."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -78,6 +79,22 @@ def test_training_starts_from_a_model_and_says_how_much_of_it_fits(bins, tmp_pat
     before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     assert torch.equal(before["decode4.0.weight"], after["decode4.0.weight"])
     assert before["feature_head.weight"].shape != after["feature_head.weight"].shape
+
+
+def test_a_scorer_is_taught_beside_weights_that_stay(bins, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ["train", "clusternet", "--data", str(bins)]
+    finds = {"thresholds": {"mask": 0.01, "min_pixels": 1}}
+    assert main([*command, "--steps", "1", "--out", str(first), "--config", write_config(tmp_path, TINY, finds)]) == 0
+    scored = {"network": {"scored": True}, "trainer": {"score_images": 2}}
+    config = write_config(tmp_path, TINY, finds | scored)
+    assert main([*command, "--steps", "0", "--init", str(first), "--out", str(second), "--config", config]) == 0
+    clusters = re.search(r"learned from (\d+) clusters of 2 training images", capsys.readouterr().out)
+    assert clusters and int(clusters[1]) > 0
+    before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert after["scorer.ready"] == 1 and after["scorer.deviation"].min() > 0
+    load_segmenter(second, "cpu").segment(BopDataset(bins, "val").frame(0))
 
 
 def test_training_lowers_the_loss(bins, tmp_path):

@@ -16,7 +16,8 @@ from ..errors import InputError
 from ..evaluation import Evaluation
 from ..frame import Frame
 from ..methods.clusternet.network import Prediction
-from ..methods.clusternet.segmenter import ClusterNetSegmenter, Votes
+from ..methods.clusternet.segmenter import ClusterNetSegmenter
+from ..methods.clusternet.votes import Votes
 from ..methods.segmenter import load_segmenter
 from ..resources import find_bag, find_model
 from . import Options

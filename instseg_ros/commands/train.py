@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help=f"YAML, or the name of a shipped one (default {defaults}; --shapes: {SHAPES_CONFIG})")
     parser.add_argument("--init", metavar="DIR", help="start from this model (directory or shipped name), not from random weights; not for insegan")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT/run")
-    parser.add_argument("--steps", metavar="N", type=int, help="stop after N optimiser steps in all")
+    parser.add_argument("--steps", metavar="N", type=int, help="stop after N optimiser steps in all; clusternet: 0 with --init teaches the scorer alone")
     parser.add_argument("--shapes", metavar="N[,N…]", help="layered: train on drawn shapes, N of each class in an image, instead of --data")
     unlabelled = parser.add_argument_group("insegan")
     unlabelled.add_argument("--bag", metavar="FILE", type=Path, help="rosbag2 of the bin, instead of --data")

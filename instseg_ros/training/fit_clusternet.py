@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from ..bop import BopDataset
 from ..errors import InputError
+from ..evaluation.run import spread
 from ..methods.clusternet.network import ClusterNetConfig, add_inputs
 from ..methods.clusternet.segmenter import Thresholds
 from ..resources import find_model
 from .clusternet import ClusterNetModule, LossConfig
+from .clusternet_scorer import fit_scorer
 from .config import SupervisedTrainerConfig
 from .data import ClusterNetCrops, DataConfig, collate, remove_unpacked, unpack
 from .optimizer import OptimizerConfig
@@ -22,12 +27,25 @@ from .segmenter_validation import validation_loader
 from .supervised import CountEpochs, build_sections, check_run, fit, keep_config, start_from, validated
 from .trained_model import write_trained
 
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig(SupervisedTrainerConfig):
+    """A run of ClusterNet.
+
+    Attributes:
+        score_images: training images whose clusters teach the scorer at the end, where ``network.scored``.
+    """
+
+    score_images: int = 500
+
+
 SECTIONS = {
     "network": ClusterNetConfig,
     "loss": LossConfig,
     "data": DataConfig,
     "optimizer": OptimizerConfig,
-    "trainer": SupervisedTrainerConfig,
+    "trainer": TrainerConfig,
 }
 
 
@@ -71,6 +89,12 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
         module, loader, out, run, clip=optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps, callbacks=[CountEpochs(crops)],
         validation=None if validation is None else validation_loader(validation, run.validation_images),
     )  # fmt: skip
+    if network.scored:
+        chosen = spread(len(views), run.score_images)
+        clusters = fit_scorer(module.segmenter(), views, samples, tqdm(chosen, "scoring", disable=not sys.stderr.isatty()), seed=seed)
+        print(f"the scorer learned from {clusters} clusters of {len(chosen)} training images")
+        if validation is not None:
+            trainer.validate(module, validation_loader(validation, run.validation_images), verbose=False)
     metrics = validated(trainer)
     if trainer.is_global_zero:
         remove_unpacked(out)

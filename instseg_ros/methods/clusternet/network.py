@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ...errors import InputError
 from .encoders import ASPP, VGG, ResNet, conv_bn
+from .scoring import Scorer
 
 INPUT_CHANNELS = {"rgb": 3, "xyz": 4, "depth": 3}
 """Channels of each modality; xyz and depth carry a validity channel (``inputs.py``)."""
@@ -34,6 +35,7 @@ class ClusterNetConfig:
             reach at a third of the cost (not in the paper).
         moments: predict the second moments beside the centroid (paper's c+cov), else the centroid alone (c).
         metres: size of one output unit of centroid votes, moments and radius.
+        scored: the score of a cluster is learned from those of the training images (``scoring.py``; not in the paper).
     """
 
     inputs: tuple[str, ...] = ("rgb", "xyz", "depth")
@@ -54,6 +56,7 @@ class ClusterNetConfig:
     subpixel: bool = False
     moments: bool = True
     metres: float = 0.05
+    scored: bool = False
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -144,6 +147,7 @@ class ClusterNet(nn.Module):
         self.center_head = nn.Conv2d(width[c.mask_stride], 2 * cells[c.mask_stride], 1)
         self.radius_head = nn.Sequential(conv_bn(c.context, d4, 3), nn.Conv2d(d4, 1, 1))
         self._initialise()
+        self.scorer = Scorer() if c.scored else None
 
     def _initialise(self) -> None:
         for module in self.modules():

@@ -25,7 +25,9 @@ from ..segmenter import Segmenter
 from ..thresholds import read_thresholds
 from .inputs import fill_depth, network_inputs
 from .network import ClusterNet, ClusterNetConfig, Prediction
+from .scoring import cluster_facts
 from .turns import mean_over_turns
+from .votes import Votes, cluster_means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +73,20 @@ class Thresholds:
         return read_thresholds(cls, values)
 
 
-class Votes(NamedTuple):
-    """N part pixels in object-feature space.
+class Found(NamedTuple):
+    """The K clusters of a view.
 
     Attributes:
-        features: (N, 3) or (N, 9) m, what is clustered. centroid: (N, 3) m. moments: (N, 6) m or None.
-        probability: (N,) η. radius: (N,) m, B. confidence: (N,) part probability.
+        labels: (H, W) uint16, 0 = background, 1…K. table: name → (K, …), see ``_describe``.
+        votes, clusters: what was clustered, and the cluster 0…K−1 of each vote (N,). points: (H, W, 3) m. focal: pixels.
     """
 
-    features: Tensor
-    centroid: Tensor
-    moments: Tensor | None
-    probability: Tensor
-    radius: Tensor
-    confidence: Tensor
+    labels: np.ndarray
+    table: dict[str, Tensor]
+    votes: Votes
+    clusters: Tensor
+    points: Tensor
+    focal: float
 
 
 class ClusterNetSegmenter(Segmenter):
@@ -105,14 +107,33 @@ class ClusterNetSegmenter(Segmenter):
     def segment(self, frame: Frame) -> Instances:
         if self.needs_color and frame.color is None:
             raise InputError("this model needs colour: publish color/image or choose a depth-only model")
-        if not np.isfinite(frame.depth).any():
+        found = self.find(frame)
+        if found is None:
             return Instances.empty(frame.shape)
+        scorer = self.network.scorer
+        if scorer is None or not scorer.ready:  # not there or not taught yet
+            return self._answer(frame, found.labels, found.table)
+        return self._answer(frame, found.labels, {**found.table, "score": scorer(self.facts(found))})
+
+    @torch.inference_mode()
+    def find(self, frame: Frame) -> Found | None:
+        """The clusters of a view before any is refused; None where there are none."""
+        if not np.isfinite(frame.depth).any():
+            return None
         prediction, points = self.predict(frame)
         votes = self.votes(prediction, points)
-        labels, mixture = self.cluster(votes)
+        clusters, mixture = self.cluster(votes)
         if mixture is None:
-            return Instances.empty(frame.shape)
-        return self._answer(frame, self._full_resolution(prediction, points, mixture), self._describe(votes, labels, mixture))
+            return None
+        labels = self._full_resolution(prediction, points, mixture).cpu().numpy().astype(np.uint16)
+        labels = majority_filter(labels, self.thresholds.majority)
+        return Found(labels, self._describe(votes, clusters, mixture), votes, clusters, points, float(frame.K[0, 0]))
+
+    @torch.inference_mode()
+    def facts(self, found: Found) -> Tensor:
+        """What the scorer looks at, (K, len(FACTS))."""
+        image = torch.from_numpy(found.labels.astype(np.int64)).to(self.device)
+        return cluster_facts(found.votes, found.clusters, found.table, image, found.points, found.focal)
 
     @torch.inference_mode()
     def predict(self, frame: Frame) -> tuple[Prediction, Tensor]:
@@ -177,14 +198,12 @@ class ClusterNetSegmenter(Segmenter):
         """Score (K,), centroid (K, 3) and, where predicted, covariance (K, 3, 3) of every cluster: means over its votes.
 
         The score (the paper leaves it open) joins the probability that a centroid is among the votes, that they are part
-        pixels, and how tightly they agree compared with the radius B.
+        pixels, and how tightly they agree compared with the radius B. A network with a scorer replaces it.
         """
         count = len(mixture.mean)
-        weight = torch.bincount(labels, minlength=count).clamp_min(1).float()
 
         def mean(values: Tensor) -> Tensor:
-            total = torch.zeros(count, *values.shape[1:], device=values.device).index_add_(0, labels, values)
-            return total / weight.view(-1, *[1] * (values.ndim - 1))
+            return cluster_means(values, labels, count)
 
         # Mean η where η is high, that is around the seed, without a sort a cluster: the η-weighted mean of η.
         seedness = mean(votes.probability.square()) / mean(votes.probability).clamp_min(1e-6)
@@ -217,8 +236,7 @@ class ClusterNetSegmenter(Segmenter):
         labels[rows, columns] = mixture.assign(features) + 1
         return labels
 
-    def _answer(self, frame: Frame, labels: Tensor, table: dict[str, Tensor]) -> Instances:
-        label_image = majority_filter(labels.cpu().numpy().astype(np.uint16), self.thresholds.majority)
+    def _answer(self, frame: Frame, label_image: np.ndarray, table: dict[str, Tensor]) -> Instances:
         values = {name: value.cpu().numpy() for name, value in table.items()}
         count = len(values["score"])
         if "covariance" not in values:  # the paper's c: what is visible must do

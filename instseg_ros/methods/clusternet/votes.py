@@ -1,0 +1,31 @@
+"""What the part pixels of a view say, one row a pixel."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Votes(NamedTuple):
+    """N part pixels in object-feature space.
+
+    Attributes:
+        features: (N, 3) or (N, 9) m, what is clustered. centroid: (N, 3) m. moments: (N, 6) m or None.
+        probability: (N,) η. radius: (N,) m, B. confidence: (N,) part probability.
+    """
+
+    features: Tensor
+    centroid: Tensor
+    moments: Tensor | None
+    probability: Tensor
+    radius: Tensor
+    confidence: Tensor
+
+
+def cluster_means(values: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Mean of ``values`` (N, …) over each cluster 0…count−1 of ``labels`` (N,), (count, …); 0 for one without rows."""
+    rows = torch.bincount(labels, minlength=count).clamp_min(1).to(values.dtype)
+    total = torch.zeros(count, *values.shape[1:], dtype=values.dtype, device=values.device).index_add_(0, labels, values)
+    return total / rows.view(-1, *[1] * (values.ndim - 1))
