@@ -28,7 +28,6 @@ from .supervised import CountEpochs, build_sections, check_run, fit, keep_config
 from .trained_model import write_trained
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig(SupervisedTrainerConfig):
     """A run of ClusterNet.
