@@ -38,7 +38,7 @@ demo: venv
 
 # Two processes: half of the time goes by waiting for ROS. The tests of a file stay together and share what they set up.
 test: venv
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 test-slow: venv
 	$(RUN) -m pytest -m slow

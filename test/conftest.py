@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib.util
 import itertools
 import os
@@ -42,6 +43,17 @@ with contextlib.suppress(InputError):  # no room in /dev/shm: the tests that nee
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 _domains = itertools.count()
+STUCK_S = 400  # pytest-timeout ends a test after 300 s, but not one that is stuck outside of Python
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End the process if a test is stuck where no signal handler runs; pytest-xdist then names the test and fails."""
+    faulthandler.dump_traceback_later(STUCK_S, exit=True, file=sys.__stderr__)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture
