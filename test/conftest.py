@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import importlib.util
 import itertools
 import os
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from stuck import pytest_configure, pytest_runtest_call, pytest_runtest_setup, pytest_runtest_teardown  # noqa: F401
 
 from instseg_ros.errors import InputError
 from instseg_ros.shared_memory import VARIABLE, fitting_profile, remove_dead_segments
@@ -43,17 +43,6 @@ with contextlib.suppress(InputError):  # no room in /dev/shm: the tests that nee
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 _domains = itertools.count()
-STUCK_S = 400  # pytest-timeout ends a test after 300 s, but not one that is stuck outside of Python
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """End the process if a test is stuck where no signal handler runs; pytest-xdist then names the test and fails."""
-    faulthandler.dump_traceback_later(STUCK_S, exit=True, file=sys.__stderr__)
-    try:
-        return (yield)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture
