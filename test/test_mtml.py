@@ -101,6 +101,20 @@ def test_a_cropping_network_does_not_see_the_empty_space_around_the_voxels(optio
     assert network(wide, voxels[:0]).embedding.shape == (0, config.embedding)
 
 
+@pytest.mark.parametrize("crop", [False, True])
+def test_a_place_is_added_to_three_channels(crop):
+    """By units a voxel, whatever the size of the grid; only differences matter."""
+    torch.manual_seed(0)
+    config = MTMLConfig(channels=2, stem=2, middle=2, width=2, up=4, head=4, embedding=5, crop=crop)
+    plain, placed = MTML(config).eval(), MTML(replace(config, position=0.25)).eval()
+    placed.load_state_dict(plain.state_dict())
+    voxels = torch.tensor([[0, 0, 0, 0], [0, 4, 8, 2], [0, 7, 1, 5]])
+    grid = torch.rand(1, 2, 9, 10, 6)
+    added = placed(grid, voxels).embedding - plain(grid, voxels).embedding
+    torch.testing.assert_close(added[:, :3] - added[0, :3], 0.25 * (voxels - voxels[0])[:, 1:].float())
+    torch.testing.assert_close(added[:, 3:], torch.zeros(3, 2))
+
+
 def test_paper_configuration_sees_a_room_of_14_metres():
     config = MTMLConfig()
     assert receptive_field(config) * 0.1 >= 14.2
@@ -111,6 +125,8 @@ def test_sizes_that_make_no_sense_are_refused():
     for name, value in (("stem_stride", 3), ("pool", 4), ("stem_kernel", 4), ("embedding", 0)):
         with pytest.raises(InputError, match=f"{name} must be"):
             MTMLConfig(**{name: value})
+    with pytest.raises(InputError, match="set position to 0"):
+        MTMLConfig(embedding=2, position=0.25)
 
 
 # ---- losses

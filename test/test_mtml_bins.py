@@ -168,6 +168,16 @@ def test_samples_hold_parts_where_they_are(dataset, window):
     assert again["grid"].shape != data[0]["grid"].shape or not torch.equal(again["grid"], data[0]["grid"])
 
 
+def test_noise_is_drawn_anew_and_moves_no_centre(dataset):
+    exact, noisy = (BinVoxels(dataset, INPUT, 0, False, seed=3, sensor_noise=noise) for noise in (False, True))
+    first, plain = noisy[0], exact[0]
+    between = [torch.cdist(sample["centre"], sample["centre"]) for sample in (first, plain)]
+    torch.testing.assert_close(*between, atol=0.05, rtol=0)
+    assert len(first["voxels"]) != len(plain["voxels"]) and torch.equal(first["grid"], noisy[0]["grid"])
+    noisy.epoch.fill_(1)
+    assert first["grid"].shape != noisy[0]["grid"].shape or not torch.equal(first["grid"], noisy[0]["grid"])
+
+
 def test_mirroring_twice_changes_nothing_and_once_all_that_it_should(dataset):
     scene = voxelize_views([(dataset.frame(0), None)], INPUT)
     grid, voxels = scene.features, scene.occupied.voxels

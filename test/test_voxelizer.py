@@ -74,6 +74,22 @@ def test_centres_of_voxels_come_back(seed, voxel):
     assert found.count.sum() == 43 and (found.row[43:] == -1).all()
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+def test_a_window_is_a_part_of_its_grid(seed, side):
+    rng = np.random.default_rng(seed)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = Rotation.random(random_state=rng.integers(2**31)).as_matrix(), rng.normal(size=3)
+    grid = Grid(pose, (9, 7, 3), 0.01)
+    window = grid.window(rng.uniform(-3, 12, 2), side)
+    assert window.size == (min(side, 9), min(side, 7), 3)
+    corner = grid.place(window.centres(np.zeros(3))) - 0.5
+    np.testing.assert_allclose(corner, corner.round(), atol=1e-9)
+    assert (corner > -0.5).all() and (corner.round() + window.size <= grid.size).all() and round(corner[2]) == 0
+    points = grid.centres(rng.uniform(-1, 9, (50, 3)))
+    np.testing.assert_allclose(window.place(points), grid.place(points) - corner, atol=1e-9)
+
+
 @settings(max_examples=25, deadline=None)
 @given(**angles, voxel=st.floats(0.004, 0.012), yaw=st.floats(-3, 3), shift=st.floats(0, 1))
 def test_floor_and_box_lie_where_they_are(tilt, turn, voxel, yaw, shift):

@@ -36,11 +36,13 @@ class DataConfig:
         noise: voxel scenes: share of the blocks of voxels whose class is wrong in the input, as a semantic segmentation errs.
         window: bins: longest side of a sample along x and y, in voxels, 0 = all of the view.
         flips: bins: mirror half of the samples.
+        sensor_noise: bins: add D435-like noise, of another device each time, to the depth (for noise-free sets; off for real ones).
     """
 
     noise: float = 0.0
     window: int = 96
     flips: bool = False
+    sensor_noise: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise <= 1:
@@ -131,7 +133,7 @@ def _bins(data: Path, config: DataConfig, inputs: VoxelInput, seed: int) -> Sour
     seen = {"modalities": ["depth"], **plain(asdict(inputs))}
     parts = sorted(set(dataset.part_names.values()))
     facts = {"data": data.resolve().name, "images": len(dataset), "parts": parts}
-    samples = BinVoxels(dataset, inputs, config.window, config.flips, seed)
+    samples = BinVoxels(dataset, inputs, config.window, config.flips, seed, sensor_noise=config.sensor_noise)
     return Source(samples, collate_grids, inputs.channels, visible_sizes(dataset, inputs), seen, facts, score)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from ..bop import BopDataset
 from ..frame import Frame
-from ..methods.mtml.views import SceneVoxels, VoxelInput, voxelize_views
+from ..methods.mtml.views import SceneVoxels, VoxelInput, standing_cloud, voxelize_cloud, voxelize_views
+from ..synthesis.sensor import SensorParams, add_noise
 
 SIZED = 40
 """Images that the usual sizes of parts are measured in."""
@@ -29,6 +30,7 @@ class BinVoxels(Dataset):
     Attributes:
         window: longest side of a sample along x and y, in voxels, 0 = all; it holds an instance that is drawn at random.
         flips: mirror half of the samples; not where a part is chiral.
+        sensor_noise: add the noise of a D435, of another device each time, to the depth.
     """
 
     dataset: BopDataset
@@ -36,6 +38,7 @@ class BinVoxels(Dataset):
     window: int
     flips: bool
     seed: int
+    sensor_noise: bool = False
     epoch: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64).share_memory_())
 
     def __len__(self) -> int:
@@ -44,19 +47,23 @@ class BinVoxels(Dataset):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, int(self.epoch), i])
         frame, truth = self.dataset.frame(i, color=False), self.dataset.truth(i)
-        scene = voxelize_views([(frame, None)], self.inputs, yaw=rng.uniform(0, 2 * np.pi), offset=tuple(rng.random(2)))
-        grid, voxels, instance = scene.features, scene.occupied.voxels, voxel_instances(scene, truth.labels)
-        centre = scene.occupied.grid.place(truth.centroid)
-        if self.window:
-            grid, voxels, instance, corner = _cut(grid, voxels, instance, self.window, rng)
-            centre = centre - corner
+        yaw, offset = rng.uniform(0, 2 * np.pi), tuple(rng.random(2))
+        if self.sensor_noise:
+            frame = replace(frame, depth=add_noise(frame.depth, frame.K, rng, SensorParams().jittered(rng)))
+        views = [(frame, None)]
+        cloud, grid = standing_cloud(views, self.inputs, yaw=yaw, offset=offset)
+        if self.window:  # before the features are computed, which take most of the time
+            grid = grid.window(_middle(grid.place(cloud.points), truth.labels.ravel(), self.window, rng), self.window)
+        scene = voxelize_cloud(cloud, grid, views, self.inputs)
+        features, voxels, instance = scene.features, scene.occupied.voxels, voxel_instances(scene, truth.labels)
+        centre = grid.place(truth.centroid)
         if self.flips and rng.random() < 0.5:
-            grid, voxels, centre = mirror(grid, voxels, centre, self.inputs.features)
+            features, voxels, centre = mirror(features, voxels, centre, self.inputs.features)
         seen = np.setdiff1d(instance, -1)
         renumber = np.full(len(centre) + 1, -1)
         renumber[seen] = np.arange(len(seen))
         return {
-            "grid": torch.from_numpy(np.ascontiguousarray(grid)),
+            "grid": torch.from_numpy(np.ascontiguousarray(features)),
             "voxels": torch.from_numpy(voxels),
             "instance": torch.from_numpy(renumber[instance]),
             "centre": torch.from_numpy(centre[seen].astype(np.float32)),
@@ -108,17 +115,14 @@ def _scene(frame: Frame, inputs: VoxelInput) -> SceneVoxels:
     return voxelize_views([(frame, None)], inputs)
 
 
-def _cut(
-    grid: np.ndarray, voxels: np.ndarray, instance: np.ndarray, window: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A window of the grid with an instance in its middle half, and its corner (3,) in voxels."""
-    parts = np.setdiff1d(instance, -1)
-    middle = voxels.mean(0)
+def _middle(place: np.ndarray, labels: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
+    """Middle (2,) of a window about an instance that is drawn at random, off it by a quarter of the window at most.
+
+    Args:
+        place: (M, 3) points in voxels, NaN where there is none. labels: (M,) their instances, 0 = none.
+    """
+    known = np.isfinite(place[:, 2])
+    parts = np.setdiff1d(labels[known], 0)
     if len(parts):
-        middle = voxels[instance == parts[rng.integers(len(parts))]].mean(0)
-    size = np.array(grid.shape[1:3])
-    corner = np.round(middle[:2] - window / 2 + rng.uniform(-window / 4, window / 4, 2)).astype(np.int64)
-    corner = np.clip(corner, 0, np.maximum(size - window, 0))
-    inside = ((voxels[:, :2] >= corner) & (voxels[:, :2] < corner + window)).all(1)
-    corner = np.append(corner, 0)
-    return grid[:, corner[0] : corner[0] + window, corner[1] : corner[1] + window], voxels[inside] - corner, instance[inside], corner
+        known &= labels == parts[rng.integers(len(parts))]
+    return place[known, :2].mean(0) + rng.uniform(-window / 4, window / 4, 2)

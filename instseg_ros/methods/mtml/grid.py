@@ -46,6 +46,15 @@ class Grid:
         """Centres (…, 3) m, in the scene, of voxels (…, 3)."""
         return ((voxels + 0.5) * self.voxel - self.pose[:3, 3]) @ self.pose[:3, :3]
 
+    def window(self, middle: np.ndarray, side: int) -> Grid:
+        """The part of at most ``side`` voxels along x and y, about ``middle`` (2,), in voxels, as far as the grid reaches."""
+        size = np.array(self.size[:2])
+        corner = np.clip(np.round(middle - side / 2).astype(np.int64), 0, np.maximum(size - side, 0))
+        x, y = np.minimum(size - corner, side).tolist()
+        pose = self.pose.copy()
+        pose[:2, 3] -= corner * self.voxel
+        return Grid(pose, (x, y, self.size[2]), self.voxel)
+
 
 def standing_grid(
     points: np.ndarray, plane: np.ndarray, *, voxel: float, heights: tuple[float, float], extent: float, yaw: float = 0.0,

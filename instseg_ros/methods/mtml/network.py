@@ -28,6 +28,8 @@ class MTMLConfig:
         crop: look only at the box around the voxels that are asked for; what lies outside is empty, but costs time all the same. A
             network is used as it was trained: the border of the grid is something that it sees.
         part: a third output, whether the voxel belongs to an instance at all (not in the paper, where the semantics tell).
+        position: units of embedding a voxel; the voxel's own place is added to the first three channels, so that an embedding may be
+            an offset to where its instance is (Neven et al. 2019; not in the paper). 0 = off.
     """
 
     channels: int = 5
@@ -44,6 +46,7 @@ class MTMLConfig:
     detail: bool = False
     crop: bool = False
     part: bool = False
+    position: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("stem_stride", "pool"):
@@ -54,6 +57,10 @@ class MTMLConfig:
         for name in ("channels", "stem", "middle", "width", "dilation", "up", "head", "embedding"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.position < 0:
+            raise InputError(f"position must not be negative, got {self.position}")
+        if self.position and self.embedding < 3:
+            raise InputError(f"position needs three channels of embedding, got embedding {self.embedding}: set position to 0")
 
     @property
     def stride(self) -> int:
@@ -137,6 +144,9 @@ class MTML(nn.Module):
                 rows.append(_gather(stem, voxels))
         c = self.config
         embedding, direction, part = self.head(torch.cat(rows, 1)).split([c.embedding, 3, int(c.part)], 1)
+        if c.position:
+            place = (voxels[:, 1:].float() - 0.5 * torch.tensor(size, device=voxels.device)) * c.position
+            embedding = embedding.float() + F.pad(place, (0, c.embedding - 3))
         return Prediction(embedding, F.normalize(direction.float(), dim=1, eps=1e-6), part[:, 0] if c.part else None)
 
 

@@ -12,9 +12,9 @@ from ...errors import InputError
 from ...frame import Frame
 from ..classical.foreground import fit_floor
 from ..thresholds import read_thresholds
-from .grid import standing_grid
+from .grid import Grid, standing_grid
 from .voxel_features import CHANNELS, check_features, voxel_features
-from .voxelizer import VoxelCloud, frame_cloud, join, voxelize
+from .voxelizer import Cloud, VoxelCloud, frame_cloud, join, voxelize
 
 View = tuple[Frame, np.ndarray | None]
 """A frame and its pose scene_T_camera (4, 4), None = the scene's frame is the camera's."""
@@ -84,6 +84,28 @@ def find_floor(views: Sequence[View]) -> np.ndarray:
     return np.array([0, 0, -1.0, np.percentile(points[:, 2], FAR)]) if plane is None else plane
 
 
+def standing_cloud(
+    views: Sequence[View], options: VoxelInput, *, plane: np.ndarray | None = None, yaw: float = 0.0,
+    offset: tuple[float, float] = (0.0, 0.0),
+) -> tuple[Cloud, Grid]:  # fmt: skip
+    """The points of all views, one view after the other, and the grid that they lie in.
+
+    Args, Raises: as of :func:`voxelize_views`.
+    """
+    plane = find_floor(views) if plane is None else plane
+    cloud = join([frame_cloud(frame, pose) for frame, pose in views])
+    known = cloud.points[np.isfinite(cloud.points[:, 2])]
+    heights = (-options.below, options.above)
+    return cloud, standing_grid(known, plane, voxel=options.voxel, heights=heights, extent=options.extent, yaw=yaw, offset=offset)
+
+
+def voxelize_cloud(cloud: Cloud, grid: Grid, views: Sequence[View], options: VoxelInput) -> SceneVoxels:
+    """The voxels of a grid, or of a part of it, with their features; cloud and grid as of :func:`standing_cloud`."""
+    occupied = voxelize(cloud.points, grid)
+    features = voxel_features(options.features, cloud, occupied, views, truncation=options.truncation, floor=options.below)
+    return SceneVoxels(occupied, features)
+
+
 def voxelize_views(
     views: Sequence[View], options: VoxelInput, *, plane: np.ndarray | None = None, yaw: float = 0.0,
     offset: tuple[float, float] = (0.0, 0.0),
@@ -97,11 +119,5 @@ def voxelize_views(
     Raises:
         InputError: no point near the floor.
     """
-    plane = find_floor(views) if plane is None else plane
-    cloud = join([frame_cloud(frame, pose) for frame, pose in views])
-    known = cloud.points[np.isfinite(cloud.points[:, 2])]
-    heights = (-options.below, options.above)
-    grid = standing_grid(known, plane, voxel=options.voxel, heights=heights, extent=options.extent, yaw=yaw, offset=offset)
-    occupied = voxelize(cloud.points, grid)
-    features = voxel_features(options.features, cloud, occupied, views, truncation=options.truncation, floor=options.below)
-    return SceneVoxels(occupied, features)
+    cloud, grid = standing_cloud(views, options, plane=plane, yaw=yaw, offset=offset)
+    return voxelize_cloud(cloud, grid, views, options)
