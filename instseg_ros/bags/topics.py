@@ -64,8 +64,10 @@ def find_topics(bag: Bag, *, depth: str | None = None, info: str | None = None, 
         depth, info, color: names that must be used; None = find one. ``color=""`` = no colour.
 
     Raises:
-        InputError: a topic is missing, of the wrong type, or there are several; the message lists what the bag holds.
+        InputError: no message at all; a topic is missing, of the wrong type, or there are several; the message lists what the bag holds.
     """
+    if not any(bag.counts.values()):
+        raise InputError(f"{bag.path} holds no message, only {bag.listing()}: record it again while the camera runs")
     images = {name: kind for name, kind in bag.types.items() if kind in (IMAGE, COMPRESSED) and bag.counts[name]}
     chosen = _given(bag, "depth", depth, (IMAGE, COMPRESSED)) or _find(
         bag, "depth", depth_topics(bag), [DEPTH, _is_aligned, _is_raw]

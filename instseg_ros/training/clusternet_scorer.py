@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..evaluation.metrics import overlap
 from ..frame import Frame
 from ..methods.clusternet.scoring import Scorer
 from ..methods.clusternet.segmenter import ClusterNetSegmenter
@@ -51,12 +52,9 @@ def main_piece_iou(labels: np.ndarray, truth: np.ndarray, count: int, parts: int
     Args:
         labels: (H, W) of clusters, 0 = background, 1…count. truth: (H, W) of parts, 0 = background, 1…parts.
     """
-    both = np.bincount(labels.ravel().astype(np.int64) * (parts + 1) + truth.ravel(), minlength=(count + 1) * (parts + 1))
-    both = both.reshape(count + 1, parts + 1)
-    overlap = both[1:, 1:]
-    if not overlap.size:
+    iou = overlap(labels, truth, count, parts)[1]
+    if not iou.size:
         return np.zeros(count, np.float32)
-    iou = overlap / np.maximum(both[1:].sum(1)[:, None] + both[:, 1:].sum(0)[None] - overlap, 1)
     best = iou == iou.max(0)
     return np.where(best, iou, 0).max(1).astype(np.float32)
 

@@ -54,11 +54,11 @@ class BagDepth:
     def __init__(self, path: str | Path, topic: str | None, info: str | None) -> None:
         self.path, self.name, self.title = Path(path), str(path), Path(path).resolve().name
         with Bag(path) as bag:
-            known = depth_topics(bag)
-            if topic is not None and topic not in known:
-                raise InputError(f"{path} has no depth topic {topic}; it has {', '.join(known) or 'none'}")
             # Depth alone: neither colour nor the truth that a simulated bag may carry.
             self.topics = replace(find_topics(bag, depth=topic, info=info, color=""), truth=TruthTopics())
+            known = depth_topics(bag)
+            if self.topics.depth not in known:
+                raise InputError(f"{path}: {topic} holds no depth images, {', '.join(known) or 'no topic'} does: name it with --topic")
             self._length = bag.counts[self.topics.depth]
             self.key = ["bag", str(self.path.resolve()), self.topics.depth, self.topics.info, self._length, bag.duration_ns]
 

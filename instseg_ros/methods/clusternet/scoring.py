@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .votes import Votes, cluster_means
+from .votes import Votes, cluster_means, seedness, spread
 
 FACTS = (
     "mean probability of a centroid around the seed",
@@ -49,10 +49,9 @@ def cluster_facts(votes: Votes, labels: Tensor, table: dict[str, Tensor], image:
         return cluster_means(values, labels, count)
 
     probability = votes.probability
-    seedness = mean(probability.square()) / mean(probability).clamp_min(1e-6)
     peak = torch.zeros(count, device=points.device).scatter_reduce_(0, labels, probability, "amax")
     centroid, radius = table["centroid"], mean(votes.radius).clamp_min(1e-4)
-    spread = mean((votes.centroid - centroid[labels]).square().sum(1)).sqrt()
+    scatter = spread(votes, labels, centroid)
     size = table["covariance"].diagonal(dim1=1, dim2=2).sum(1).sqrt() if "covariance" in table else 2 * radius
     rows = torch.nonzero(image.flatten())[:, 0]
     owner = image.flatten()[rows] - 1
@@ -65,7 +64,7 @@ def cluster_facts(votes: Votes, labels: Tensor, table: dict[str, Tensor], image:
     larger = torch.where(pixels[None] > pixels[:, None], distance, distance.new_tensor(ALONE)).min(1).values
     return torch.stack(
         [
-            seedness, peak, mean(votes.confidence), spread, spread / radius, radius, size, (pixels + 1).log(), visible, (visible + 1e-3).log(),
+            seedness(votes, labels, count), peak, mean(votes.confidence), scatter, scatter / radius, radius, size, (pixels + 1).log(), visible, (visible + 1e-3).log(),
             nearest, larger, (larger / radius).clamp_max(6), (seen - centroid).norm(dim=1), depth, table["score"], (pixels[neighbour] + 1).log(),
         ],
         1,

@@ -27,7 +27,7 @@ from .inputs import fill_depth, network_inputs
 from .network import ClusterNet, ClusterNetConfig, Prediction
 from .scoring import cluster_facts
 from .turns import mean_over_turns
-from .votes import Votes, cluster_means
+from .votes import Votes, cluster_means, seedness, spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,12 +205,9 @@ class ClusterNetSegmenter(Segmenter):
         def mean(values: Tensor) -> Tensor:
             return cluster_means(values, labels, count)
 
-        # Mean η where η is high, that is around the seed, without a sort a cluster: the η-weighted mean of η.
-        seedness = mean(votes.probability.square()) / mean(votes.probability).clamp_min(1e-6)
         centroid = mean(votes.centroid)
-        spread = mean((votes.centroid - centroid[labels]).square().sum(1)).sqrt()
-        coherence = torch.exp(-spread / mean(votes.radius).clamp_min(self.thresholds.min_radius))
-        score = (seedness * mean(votes.confidence) * coherence).clamp(0, 1).pow(1 / 3)  # geometric mean of the three
+        coherence = torch.exp(-spread(votes, labels, centroid) / mean(votes.radius).clamp_min(self.thresholds.min_radius))
+        score = (seedness(votes, labels, count) * mean(votes.confidence) * coherence).clamp(0, 1).pow(1 / 3)  # geometric mean of the three
         table = {"score": score, "centroid": centroid}
         if votes.moments is not None:
             table["covariance"] = _square(mean(votes.moments))
