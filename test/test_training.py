@@ -167,6 +167,8 @@ def test_bad_configuration_is_one_line_and_leaves_nothing(change, message, bins,
         (["--config", "no_such_config"], "clusternet_compact"),
         (["--config", "missing.yaml"], "missing.yaml"),
         (["--resume"], "nothing to resume"),
+        (["--steps", "0"], "got 0; 0 is for clusternet with --init"),
+        (["--steps", "-3", "--init", "clusternet-bin"], "got -3"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments, message, bins, tmp_path, capsys):

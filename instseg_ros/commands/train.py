@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train as asked; returns the metrics of the trained model."""
     from ..training.config import read_training_config
 
+    if args.steps is not None and args.steps < (0 if args.method == "clusternet" and args.init is not None else 1):
+        raise InputError(f"--steps must be at least 1, got {args.steps}; 0 is for clusternet with --init, whose scorer is taught alone")
     usual = SHAPES_CONFIG if args.shapes is not None else DEFAULT_CONFIG[args.method]
     config = read_training_config(args.config or usual)
     metrics = (_fit_insegan if args.method == "insegan" else _fit_supervised)(args, config)
