@@ -29,7 +29,7 @@ goes on where it was interrupted and reads back what is finished. OUT/NAME.md, .
 EXAMPLE = """instseg experiment insegan-ablation --parts bolt,obj01 --seeds 3 --out runs/ablation
   instseg experiment insegan-remedies --model insegan-bolt --parts bolt --out runs/remedies
   instseg experiment mtml-toy --out runs/mtml-toy
-  instseg experiment mtml-toy --config mtml_toy_short --steps 200 --noise 0,0.1 --out runs/mtml-short
+  instseg experiment mtml-toy --config mtml_toy_short --steps 400 --noise 0,0.1 --out runs/mtml-short
   instseg experiment layered-layers --config layered_shapes --instances 6 --out runs/layers"""
 NAMES = ("insegan-ablation", "insegan-instances", "insegan-data", "insegan-remedies", "mtml-toy",
          "layered-ceilings", "layered-truth", "layered-layers", "layered-embedding")  # fmt: skip
