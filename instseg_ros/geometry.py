@@ -79,8 +79,16 @@ def label_moments(labels: np.ndarray, points: np.ndarray, n: int) -> tuple[np.nd
     return mean, cov, count
 
 
+EDGE_REACH, EDGE_STEP = 2, 0.004
+"""Pixels across a border between two labels, and the step of depth (m) over it that tells which of them is in front."""
+
+
 def depth_order(labels: np.ndarray, depth: np.ndarray, n: int) -> np.ndarray:
-    """(n,) int32 rank of every label, 0 = nearest to the camera, by the 10th percentile of its depth; unseen labels last."""
+    """(n,) int32 rank of labels 1…n, 0 = on top; unseen labels last.
+
+    Of two that touch, the one whose side of their border is nearer to the camera comes first; what touches nothing comes in the order of
+    the 10th percentile of its depth.
+    """
     flat, z = labels.ravel(), depth.ravel()
     use = np.flatnonzero((flat > 0) & np.isfinite(z))
     near = np.full(n, np.inf)
@@ -88,8 +96,39 @@ def depth_order(labels: np.ndarray, depth: np.ndarray, n: int) -> np.ndarray:
         use = use[np.lexsort((z[use], flat[use]))]
         ids, first, count = np.unique(flat[use], return_index=True, return_counts=True)
         near[ids.astype(np.int64) - 1] = z[use[first + count // 10]]
-    rank = np.empty(n, np.int32)
-    rank[np.argsort(near, kind="stable")] = np.arange(n)
+    over = occlusion_edges(labels, depth, n)
+    return order_from_overlaps(over - over.T, np.argsort(near, kind="stable"))
+
+
+def occlusion_edges(labels: np.ndarray, depth: np.ndarray, n: int) -> np.ndarray:
+    """(n, n) int64, [a, b] = pixels of the border of labels a + 1 and b + 1 over which the first is in front by ``EDGE_STEP``."""
+    over = np.zeros((n + 1) * (n + 1), np.int64)
+    for here, there in ((np.s_[:-EDGE_REACH], np.s_[EDGE_REACH:]), (np.s_[:, :-EDGE_REACH], np.s_[:, EDGE_REACH:])):
+        a, b = labels[here], labels[there]
+        at = np.nonzero((a != b) & (a > 0) & (b > 0))
+        a, b = a[at].astype(np.int64), b[at].astype(np.int64)
+        step = depth[there][at] - depth[here][at]  # NaN is neither
+        for front, back, rows in ((a, b, step > EDGE_STEP), (b, a, step < -EDGE_STEP)):
+            over += np.bincount(front[rows] * (n + 1) + back[rows], minlength=len(over))
+    return over.reshape(n + 1, n + 1)[1:, 1:]
+
+
+def order_from_overlaps(net: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """(n,) int32 ranks, 0 = on top, that contradict the fewest pixels one could hope for.
+
+    Greedy: next comes the row of which the fewest pixels are under rows that are still to come, of several the first in ``prior``.
+
+    Args:
+        net: (n, n) antisymmetric, [a, b] = pixels at which a is in front of b less those at which it is behind.
+        prior: (n,) the rows in an order found by other means.
+    """
+    left, under = prior, np.maximum(net, 0).sum(0)
+    rank = np.empty(len(net), np.int32)
+    for place in range(len(net)):
+        first = left[under[left].argmin()]
+        rank[first] = place
+        left = left[left != first]
+        under = under - np.maximum(net[first], 0)
     return rank
 
 

@@ -47,7 +47,7 @@ def test_what_only_one_of_them_sees():
     seen, layered = bars([1, 2])
     labels = layered.layers.copy()
     labels[:, :, 3:][labels[:, :, 3:] == 2] = 0  # the layered model misses the front bar,
-    labels[0, 0, 3:5] = 1  # takes some of it for the other,
+    labels[0, 0, 3:6] = 1  # takes some of it for the other, which does not lie behind for that,
     labels[1, 1, 3] = 0
     lost = answer(labels[0], layers=labels, centroid=[[0.1, 0, 0.5]], depth_order=[0])
     both = with_layers(seen, lost)

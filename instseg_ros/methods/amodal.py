@@ -62,8 +62,9 @@ def with_layers(visible: Instances, hidden: Instances) -> Instances:
 
     Instances belong together, one to one, where their visible masks overlap by an IoU of ``LEAST_IOU`` (largest total, Hungarian
     method); of those left, where the centroids are nearer to each other than the part's own size (root mean square radius). What
-    ``hidden`` says of others is left out, as is what it says of pixels where it alone sees a part; where both see none, a wall
-    may hide some. Of an instance without partner it is not known what is hidden: its visible fraction is NaN.
+    ``hidden`` says of others is left out, as is what it sees in front: what another part covers by its rough outline alone does not
+    lie behind. What it says of pixels where it alone sees a part is left out, too; where both see none, a wall may hide some. Of an
+    instance without partner it is not known what is hidden: its visible fraction is NaN.
 
     Args:
         visible, hidden: answers to the same frame.
@@ -78,9 +79,10 @@ def with_layers(visible: Instances, hidden: Instances) -> Instances:
     relabel = np.zeros(len(hidden) + 1, np.uint16)
     known = partner >= 0
     relabel[partner[known] + 1] = np.flatnonzero(known) + 1
-    stack = np.concatenate([visible.labels[None], relabel[hidden.layers]])
+    stack = np.zeros((max(len(hidden.layers), 2), *visible.labels.shape), np.uint16)
+    stack[0], stack[1 : len(hidden.layers)] = visible.labels, relabel[hidden.layers[1:]]
     stack[:, (visible.labels == 0) & (hidden.labels > 0)] = 0
-    stack = compact(stack)[: max(len(hidden.layers), 2)]
+    stack = compact(stack)
     fraction = visible.pixels / np.maximum(amodal_pixels(stack, n), 1)
     return replace(
         visible,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ...geometry import order_from_overlaps
+
 
 def without_hidden(stack: np.ndarray) -> np.ndarray:
     """A stack (D, H, W) without the labels that are nowhere in front; what lies behind them moves up."""
@@ -36,10 +38,9 @@ def amodal_pixels(stack: np.ndarray, n: int) -> np.ndarray:
 
 
 def stack_order(stack: np.ndarray, n: int, prior: np.ndarray | None = None) -> np.ndarray:
-    """(n,) int32 rank of labels 1…n, 0 = on top, that contradicts the fewest pixels one could hope for.
+    """(n,) int32 rank of labels 1…n, 0 = on top, from who lies in front of whom at the pixels of a stack.
 
-    Greedy: next comes the instance of which the fewest pixels are under instances that are still to come, of several the
-    one that ``prior`` ranks first, ranks (n,) by other means; without it the one of the lowest label.
+    What the stack leaves open is decided by ``prior``, ranks (n,) found by other means; without it the lower label comes first.
     """
     over = np.zeros((n + 1) * (n + 1), np.int64)  # [a, b]: pixels at which a is in front of b
     for front in range(len(stack)):
@@ -47,15 +48,7 @@ def stack_order(stack: np.ndarray, n: int, prior: np.ndarray | None = None) -> n
             both = stack[behind] > 0
             over += np.bincount(stack[front][both].astype(np.int64) * (n + 1) + stack[behind][both], minlength=len(over))
     over = over.reshape(n + 1, n + 1)[1:, 1:]
-    net = over - over.T  # what both say of each other cancels out
-    left, under = np.arange(n) if prior is None else np.argsort(prior, kind="stable"), np.maximum(net, 0).sum(0)
-    rank = np.empty(n, np.int32)
-    for place in range(n):
-        first = left[under[left].argmin()]
-        rank[first] = place
-        left = left[left != first]
-        under = under - np.maximum(net[first], 0)
-    return rank
+    return order_from_overlaps(over - over.T, np.arange(n) if prior is None else np.argsort(prior, kind="stable"))
 
 
 def enlarge(labels: np.ndarray, factor: int) -> np.ndarray:
