@@ -27,6 +27,7 @@ PATIENCE = "20"
 
 ARGUMENTS = [
     DeclareLaunchArgument("model", default_value="", description="Model directory or shipped model's name; empty: that of params_file."),
+    DeclareLaunchArgument("amodal_model", default_value="", description="Layered model that adds what is hidden; empty: that of params_file."),
     DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N; empty: that of params_file."),
     DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "bin_picking.yaml"), description="Parameters of the nodes."),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node; for two cameras, two namespaces."),
@@ -76,7 +77,7 @@ def segmenter(values: dict[str, str]) -> Node:
     """The segmenter; what an argument leaves empty is as ``params_file`` has it."""
     camera_topics = path(values["camera_namespace"], values["camera_name"])
     overrides = {name: values[name] == "true" for name in ("autostart", "use_sim_time")}
-    overrides.update({name: text(values[name]) for name in ("model", "device", "target_frame") if values[name]})
+    overrides.update({name: text(values[name]) for name in ("model", "amodal_model", "device", "target_frame") if values[name]})
     return Node(
         package="instseg_ros",
         executable="segmenter",

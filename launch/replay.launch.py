@@ -17,7 +17,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = Path(get_package_share_directory("instseg_ros"))
 BOOLEAN = ["true", "false"]
-PASSED_ON = ["model", "device", "params_file", "camera_namespace", "camera_name", "rviz", "log_level"]
+PASSED_ON = ["model", "amodal_model", "device", "params_file", "camera_namespace", "camera_name", "rviz", "log_level"]
 
 ARGUMENTS = [
     DeclareLaunchArgument("bag", default_value="", description="Bag: a folder, an .mcap or a .db3 file; empty: the bundled one."),
@@ -27,6 +27,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("evaluate", default_value="true", choices=BOOLEAN, description="Score against the bag's truth topics."),
     DeclareLaunchArgument("out", default_value="replay_out", description="Folder for metrics.json and pictures of the evaluation."),
     DeclareLaunchArgument("model", default_value="", description="Model directory or shipped model's name; empty: that of params_file."),
+    DeclareLaunchArgument("amodal_model", default_value="", description="Layered model that adds what is hidden; empty: that of params_file."),
     DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N; empty: that of params_file."),
     DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "bin_picking.yaml"), description="Parameters of the nodes."),
     DeclareLaunchArgument("camera_namespace", default_value="camera", description="camera_namespace when the bag was recorded."),

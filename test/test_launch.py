@@ -73,6 +73,14 @@ def test_bin_picking_starts_the_segmenter_in_its_namespace_and_ends_on_ctrl_c(la
     assert "process has finished cleanly" in child.output and "Traceback" not in child.output
 
 
+@pytest.mark.parametrize("name", ["bin_picking.launch.py", "replay.launch.py"])
+def test_a_layered_model_beside_the_model_is_passed_on(launch, tmp_path, name):
+    write_classical_model(tmp_path / "model")
+    child = launch(name, model=tmp_path / "model", amodal_model=tmp_path / "no-layers")
+    child.wait_for("no-layers")
+    child.stop(signal.SIGINT)
+
+
 def test_realsense_and_rviz_are_started_for_this_camera(launch):
     child = launch(
         "bin_picking.launch.py", autostart="false", rviz="true", camera="realsense", namespace="left", camera_namespace="/left",

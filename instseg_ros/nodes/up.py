@@ -26,7 +26,7 @@ SOURCES = {"bag": "bag_player:BagPlayerNode", "camera": "camera.node:CameraNode"
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options of ``instseg up``, which describes them."""
     parser = argparse.ArgumentParser(prog="instseg up", description=__doc__)
-    for name in ("model", "device", "bag", "params"):
+    for name in ("model", "amodal-model", "device", "bag", "params"):
         parser.add_argument(f"--{name}", default="")
     parser.add_argument("--source", choices=sorted(SOURCES))
     parser.add_argument("--camera-namespace", default="camera")
@@ -53,7 +53,7 @@ def ros_arguments(args: argparse.Namespace) -> list[str]:
 
 def make_nodes(args: argparse.Namespace) -> list[runner.Runnable]:
     """The segmenter, and the source where one is wanted (last: what it sends at once has a listener)."""
-    overrides = {name: value for name in ("model", "device") if (value := getattr(args, name))}
+    overrides = {name: value for name in ("model", "amodal_model", "device") if (value := getattr(args, name))}
     if args.source == "bag":
         overrides["use_sim_time"] = True
     nodes: list[runner.Runnable] = [SegmenterNode(parameter_overrides=_parameters(overrides))]
