@@ -79,7 +79,7 @@ def label_moments(labels: np.ndarray, points: np.ndarray, n: int) -> tuple[np.nd
     return mean, cov, count
 
 
-EDGE_REACH, EDGE_STEP = 2, 0.004
+EDGE_REACH, EDGE_STEP = 5, 0.004
 """Pixels across a border between two labels, and the step of depth (m) over it that tells which of them is in front."""
 
 

@@ -7,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instseg_ros.geometry import depth_order, occlusion_edges, order_from_overlaps
+from instseg_ros.instances import Instances
+from instseg_ros.methods.amodal import with_layers
+from instseg_ros.methods.layered.stack import stack_order
 
 
 def leaning() -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +25,7 @@ def test_the_part_that_covers_another_comes_first_though_it_is_farther_away():
     assert depth_order(labels, depth, 2).tolist() == [1, 0]
     assert depth_order(np.where(labels > 0, 3 - labels, 0).astype(np.uint16), depth, 2).tolist() == [0, 1]
     over = occlusion_edges(labels, depth, 2)
-    assert over[1, 0] == 16 and over.sum() == 16, "two columns of pixels on either side, eight rows"
+    assert over[1, 0] == 32 and over.sum() == 32, "of five columns four lie deeper by a step, eight rows"
 
 
 def test_without_a_step_or_a_border_the_nearer_one_comes_first():
@@ -32,6 +35,23 @@ def test_without_a_step_or_a_border_the_nearer_one_comes_first():
     labels, depth = leaning()
     labels[:, 17:23] = 0
     assert depth_order(labels, depth, 2).tolist() == [0, 1]
+
+
+def test_borders_and_layers_are_added_up():
+    labels, depth = leaning()
+    stack = np.zeros((2, *labels.shape), np.uint16)
+    stack[0] = labels
+    edges = occlusion_edges(labels, depth, 2)
+    assert stack_order(stack, 2, np.array([0, 1])).tolist() == [0, 1] and stack_order(stack, 2, np.array([0, 1]), edges).tolist() == [1, 0]
+    stack[1, :, 10:15] = 2  # 40 pixels say that 2 goes on below 1
+    assert stack_order(stack, 2, np.array([0, 1]), edges).tolist() == [0, 1]
+    seen = answer(labels)
+    assert with_layers(seen, seen).depth_order.tolist() == [0, 1] and with_layers(seen, seen, edges).depth_order.tolist() == [1, 0]
+
+
+def answer(labels: np.ndarray) -> Instances:
+    covariance = np.tile(np.eye(3, dtype=np.float32), (2, 1, 1))
+    return Instances(labels, np.ones(2, np.float32), np.zeros((2, 3), np.float32), covariance, np.ones(2, np.float32), np.arange(2, dtype=np.int32))
 
 
 def test_labels_without_depth_come_last():

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ..errors import InputError
 from ..frame import Frame
+from ..geometry import occlusion_edges
 from ..instances import Instances
 from .layered.stack import amodal_pixels, compact, stack_order
 from .model_directory import ModelDirectory
@@ -45,7 +46,8 @@ class AmodalSegmenter(Segmenter):
         raise InputError(f"{model.path} is one model, an amodal segmenter takes two: use load_with_layers")
 
     def segment(self, frame: Frame) -> Instances:
-        return with_layers(self.visible.segment(frame), self.hidden.segment(frame))
+        seen = self.visible.segment(frame)
+        return with_layers(seen, self.hidden.segment(frame), occlusion_edges(seen.labels, frame.depth, len(seen)))
 
     def complaint(self, frame: Frame) -> str | None:
         return self.visible.complaint(frame) or self.hidden.complaint(frame)
@@ -57,7 +59,7 @@ def load_with_layers(directory: str | Path, amodal: str | Path | None, device: s
     return segmenter if amodal is None else AmodalSegmenter(segmenter, load_segmenter(amodal, device))
 
 
-def with_layers(visible: Instances, hidden: Instances) -> Instances:
+def with_layers(visible: Instances, hidden: Instances, edges: np.ndarray | None = None) -> Instances:
     """``visible`` with the hidden extents of ``hidden``: layer 0, ids, scores, centroids and covariances stay as they are.
 
     Instances belong together, one to one, where their visible masks overlap by an IoU of ``LEAST_IOU`` (largest total, Hungarian
@@ -68,6 +70,7 @@ def with_layers(visible: Instances, hidden: Instances) -> Instances:
 
     Args:
         visible, hidden: answers to the same frame.
+        edges: (N, N) of ``geometry.occlusion_edges`` for the labels of ``visible``, which help to tell the order.
 
     Raises:
         InputError: they differ in size.
@@ -88,7 +91,7 @@ def with_layers(visible: Instances, hidden: Instances) -> Instances:
         visible,
         layers=stack,
         visible_fraction=np.where(known, fraction, np.nan).astype(np.float32),
-        depth_order=stack_order(stack, n, prior=visible.depth_order),
+        depth_order=stack_order(stack, n, visible.depth_order, edges),
     )
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ...clustering.mean_shift import mean_shift
 from ...errors import InputError
 from ...frame import Frame
-from ...geometry import depth_order, deproject, label_moments
+from ...geometry import depth_order, deproject, label_moments, occlusion_edges
 from ...instances import Instances
 from ..clusternet.inputs import network_inputs
 from ..clusternet.segmenter import fold_batch_norm
@@ -151,7 +151,7 @@ def answer(frame: Frame, clusters: Clusters, thresholds: Thresholds) -> Instance
         centroid=centroid,
         covariance=covariance,
         visible_fraction=(visible / np.maximum(whole, 1)).astype(np.float32),
-        depth_order=stack_order(stack, n, prior=depth_order(labels, frame.depth, n)),
+        depth_order=stack_order(stack, n, depth_order(labels, frame.depth, n), occlusion_edges(labels, frame.depth, n)),
         layers=stack,
     )
     return result.select((whole > 0) & (visible > 0) & (result.score >= thresholds.min_score))

@@ -37,17 +37,20 @@ def amodal_pixels(stack: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(stack.ravel(), minlength=n + 1)[1:]
 
 
-def stack_order(stack: np.ndarray, n: int, prior: np.ndarray | None = None) -> np.ndarray:
+def stack_order(stack: np.ndarray, n: int, prior: np.ndarray | None = None, edges: np.ndarray | None = None) -> np.ndarray:
     """(n,) int32 rank of labels 1…n, 0 = on top, from who lies in front of whom at the pixels of a stack.
 
-    What the stack leaves open is decided by ``prior``, ranks (n,) found by other means; without it the lower label comes first.
+    What that leaves open is decided by ``prior``, ranks (n,) found by other means; without it the lower label comes first.
+
+    Args:
+        edges: (n, n) of ``geometry.occlusion_edges``, pixels that tell the same and are added.
     """
     over = np.zeros((n + 1) * (n + 1), np.int64)  # [a, b]: pixels at which a is in front of b
     for front in range(len(stack)):
         for behind in range(front + 1, len(stack)):
             both = stack[behind] > 0
             over += np.bincount(stack[front][both].astype(np.int64) * (n + 1) + stack[behind][both], minlength=len(over))
-    over = over.reshape(n + 1, n + 1)[1:, 1:]
+    over = over.reshape(n + 1, n + 1)[1:, 1:] + (0 if edges is None else edges)
     return order_from_overlaps(over - over.T, np.arange(n) if prior is None else np.argsort(prior, kind="stable"))
 
 
