@@ -76,7 +76,8 @@ def test_bin_picking_starts_the_segmenter_in_its_namespace_and_ends_on_ctrl_c(la
 @pytest.mark.parametrize("name", ["bin_picking.launch.py", "replay.launch.py"])
 def test_a_layered_model_beside_the_model_is_passed_on(launch, tmp_path, name):
     write_classical_model(tmp_path / "model")
-    child = launch(name, model=tmp_path / "model", amodal_model=tmp_path / "no-layers")
+    out = {"out": tmp_path / "out"} if name.startswith("replay") else {}
+    child = launch(name, model=tmp_path / "model", amodal_model=tmp_path / "no-layers", **out)
     child.wait_for("no-layers")
     child.stop(signal.SIGINT)
 
