@@ -83,11 +83,14 @@ EDGE_REACH, EDGE_STEP = 5, 0.004
 """Pixels across a border between two labels, and the step of depth (m) over it that tells which of them is in front."""
 
 
-def depth_order(labels: np.ndarray, depth: np.ndarray, n: int) -> np.ndarray:
+def depth_order(labels: np.ndarray, depth: np.ndarray, n: int, edges: np.ndarray | None = None) -> np.ndarray:
     """(n,) int32 rank of labels 1…n, 0 = on top; unseen labels last.
 
     Of two that touch, the one whose side of their border is nearer to the camera comes first; what touches nothing comes in the order of
     the 10th percentile of its depth.
+
+    Args:
+        edges: ``occlusion_edges`` of the same, for whoever has them; None = find them.
     """
     flat, z = labels.ravel(), depth.ravel()
     use = np.flatnonzero((flat > 0) & np.isfinite(z))
@@ -96,7 +99,7 @@ def depth_order(labels: np.ndarray, depth: np.ndarray, n: int) -> np.ndarray:
         use = use[np.lexsort((z[use], flat[use]))]
         ids, first, count = np.unique(flat[use], return_index=True, return_counts=True)
         near[ids.astype(np.int64) - 1] = z[use[first + count // 10]]
-    over = occlusion_edges(labels, depth, n)
+    over = occlusion_edges(labels, depth, n) if edges is None else edges
     return order_from_overlaps(over - over.T, np.argsort(near, kind="stable"))
 
 
@@ -110,6 +113,17 @@ def occlusion_edges(labels: np.ndarray, depth: np.ndarray, n: int) -> np.ndarray
         step = depth[there][at] - depth[here][at]  # NaN is neither
         for front, back, rows in ((a, b, step > EDGE_STEP), (b, a, step < -EDGE_STEP)):
             over += np.bincount(front[rows] * (n + 1) + back[rows], minlength=len(over))
+    return over.reshape(n + 1, n + 1)[1:, 1:]
+
+
+def stack_overlaps(stack: np.ndarray, n: int) -> np.ndarray:
+    """(n, n) int64, [a, b] = pixels of an amodal stack (L, H, W) at which label a + 1 is in front of label b + 1."""
+    over = np.zeros((n + 1) * (n + 1), np.int64)
+    flat = stack.reshape(len(stack), -1)
+    flat = flat[:, flat[1:].any(0)].astype(np.int64)  # most pixels have nothing behind
+    for front in range(len(flat)):
+        for behind in range(front + 1, len(flat)):
+            over += np.bincount(flat[front] * (n + 1) + flat[behind], minlength=len(over))
     return over.reshape(n + 1, n + 1)[1:, 1:]
 
 

@@ -51,6 +51,13 @@ def floor_in(pose: np.ndarray) -> np.ndarray:
     return np.append(pose[2, :3], pose[2, 3])
 
 
+def random_pose(rng: np.random.Generator) -> np.ndarray:
+    """(4, 4), any rotation, about a metre away."""
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = Rotation.random(random_state=rng.integers(2**31)).as_matrix(), rng.normal(size=3)
+    return pose
+
+
 angles = {"tilt": st.floats(0, 0.6), "turn": st.floats(-3, 3)}
 
 
@@ -58,9 +65,7 @@ angles = {"tilt": st.floats(0, 0.6), "turn": st.floats(-3, 3)}
 @given(st.integers(0, 2**32 - 1), st.floats(0.001, 0.2))
 def test_centres_of_voxels_come_back(seed, voxel):
     rng = np.random.default_rng(seed)
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = Rotation.random(random_state=rng.integers(2**31)).as_matrix(), rng.normal(size=3)
-    grid = Grid(pose, (5, 7, 3), voxel)
+    grid = Grid(random_pose(rng), (5, 7, 3), voxel)
     voxels = np.stack(np.unravel_index(rng.permutation(105)[:40], grid.size), 1)
     points = grid.centres(voxels)
     np.testing.assert_allclose(np.linalg.norm(points[0] - points[1]), voxel * np.linalg.norm(voxels[0] - voxels[1]), rtol=1e-9)
@@ -78,9 +83,7 @@ def test_centres_of_voxels_come_back(seed, voxel):
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
 def test_a_window_is_a_part_of_its_grid(seed, side):
     rng = np.random.default_rng(seed)
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = Rotation.random(random_state=rng.integers(2**31)).as_matrix(), rng.normal(size=3)
-    grid = Grid(pose, (9, 7, 3), 0.01)
+    grid = Grid(random_pose(rng), (9, 7, 3), 0.01)
     window = grid.window(rng.uniform(-3, 12, 2), side)
     assert window.size == (min(side, 9), min(side, 7), 3)
     corner = grid.place(window.centres(np.zeros(3))) - 0.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ..geometry import principal_axes
+from ..geometry import principal_axes, stack_overlaps
 from .protocol import MATCH_IOU, MIN_OVERLAP
 
 
@@ -74,14 +74,7 @@ def true_order(layers: np.ndarray, n: int) -> np.ndarray:
         (P, 2) int64 pairs (front, back) of rows whose masks overlap in at least ``MIN_OVERLAP`` pixels and where one is
         in front at most of them.
     """
-    front = np.zeros((n + 1) * (n + 1), np.int64)
-    flat = layers.reshape(len(layers), -1)
-    flat = flat[:, flat[1] > 0].astype(np.int64) if len(flat) > 1 else flat[:, :0]
-    for upper in range(len(flat)):
-        for lower in range(upper + 1, len(flat)):
-            code = flat[upper] * (n + 1) + flat[lower]
-            front += np.bincount(code[(flat[upper] > 0) & (flat[lower] > 0)], minlength=len(front))
-    front = front.reshape(n + 1, n + 1)[1:, 1:]
+    front = stack_overlaps(layers, n)
     return np.argwhere((front > front.T) & (front + front.T >= MIN_OVERLAP))
 
 

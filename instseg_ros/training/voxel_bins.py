@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from ..bop import BopDataset
 from ..frame import Frame
+from ..methods.mtml.grid import Grid
 from ..methods.mtml.views import SceneVoxels, VoxelInput, standing_cloud, voxelize_cloud, voxelize_views
 from ..synthesis.sensor import SensorParams, add_noise
 
@@ -53,7 +54,7 @@ class BinVoxels(Dataset):
         views = [(frame, None)]
         cloud, grid = standing_cloud(views, self.inputs, yaw=yaw, offset=offset)
         if self.window:  # before the features are computed, which take most of the time
-            grid = grid.window(_middle(grid.place(cloud.points), truth.labels.ravel(), self.window, rng), self.window)
+            grid = grid.window(_middle(grid, cloud.points, truth.labels.ravel(), self.window, rng), self.window)
         scene = voxelize_cloud(cloud, grid, views, self.inputs)
         features, voxels, instance = scene.features, scene.occupied.voxels, voxel_instances(scene, truth.labels)
         centre = grid.place(truth.centroid)
@@ -115,14 +116,14 @@ def _scene(frame: Frame, inputs: VoxelInput) -> SceneVoxels:
     return voxelize_views([(frame, None)], inputs)
 
 
-def _middle(place: np.ndarray, labels: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
+def _middle(grid: Grid, points: np.ndarray, labels: np.ndarray, window: int, rng: np.random.Generator) -> np.ndarray:
     """Middle (2,) of a window about an instance that is drawn at random, off it by a quarter of the window at most.
 
     Args:
-        place: (M, 3) points in voxels, NaN where there is none. labels: (M,) their instances, 0 = none.
+        points: (M, 3) m, NaN where there is none. labels: (M,) their instances, 0 = none.
     """
-    known = np.isfinite(place[:, 2])
+    known = np.isfinite(points[:, 2])
     parts = np.setdiff1d(labels[known], 0)
     if len(parts):
         known &= labels == parts[rng.integers(len(parts))]
-    return place[known, :2].mean(0) + rng.uniform(-window / 4, window / 4, 2)
+    return grid.place(points[known])[:, :2].mean(0) + rng.uniform(-window / 4, window / 4, 2)

@@ -145,13 +145,14 @@ def answer(frame: Frame, clusters: Clusters, thresholds: Thresholds) -> Instance
     whole = amodal_pixels(stack, n)
     visible = np.bincount(labels.ravel(), minlength=n + 1)[1:]
     centroid, covariance = _moments(frame, stack, n)
+    edges = occlusion_edges(labels, frame.depth, n)
     result = Instances(
         labels=labels,
         score=clusters.score,
         centroid=centroid,
         covariance=covariance,
         visible_fraction=(visible / np.maximum(whole, 1)).astype(np.float32),
-        depth_order=stack_order(stack, n, depth_order(labels, frame.depth, n), occlusion_edges(labels, frame.depth, n)),
+        depth_order=stack_order(stack, n, depth_order(labels, frame.depth, n, edges), edges),
         layers=stack,
     )
     return result.select((whole > 0) & (visible > 0) & (result.score >= thresholds.min_score))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ...geometry import order_from_overlaps
+from ...geometry import order_from_overlaps, stack_overlaps
 
 
 def without_hidden(stack: np.ndarray) -> np.ndarray:
@@ -45,12 +45,7 @@ def stack_order(stack: np.ndarray, n: int, prior: np.ndarray | None = None, edge
     Args:
         edges: (n, n) of ``geometry.occlusion_edges``, pixels that tell the same and are added.
     """
-    over = np.zeros((n + 1) * (n + 1), np.int64)  # [a, b]: pixels at which a is in front of b
-    for front in range(len(stack)):
-        for behind in range(front + 1, len(stack)):
-            both = stack[behind] > 0
-            over += np.bincount(stack[front][both].astype(np.int64) * (n + 1) + stack[behind][both], minlength=len(over))
-    over = over.reshape(n + 1, n + 1)[1:, 1:] + (0 if edges is None else edges)
+    over = stack_overlaps(stack, n) + (0 if edges is None else edges)
     return order_from_overlaps(over - over.T, np.arange(n) if prior is None else np.argsort(prior, kind="stable"))
 
 
