@@ -7,6 +7,7 @@ import torch
 from instseg_ros.bags import read_frames
 from instseg_ros.methods import half_precision, load_segmenter
 from instseg_ros.resources import find_bag, find_model
+from instseg_ros.training import config
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,15 @@ def test_the_answer_is_the_same_but_for_its_borders(monkeypatch):
     assert sorted(match) == list(range(len(full))) and nearest.min(1).max() < 1e-3  # metres
     mapped = np.concatenate([[0], match + 1])[full.labels]
     assert (mapped == half.labels).mean() > 0.995
+
+
+@pytest.mark.parametrize(("precision", "cuda", "half", "expected"), [
+    ("auto", False, None, "32-true"), ("auto", False, torch.bfloat16, "bf16-mixed"), ("auto", True, torch.float16, "bf16-mixed"),
+    ("32-true", True, torch.float16, "32-true"), ("bf16-mixed", False, None, "bf16-mixed"),
+])  # fmt: skip
+def test_training_takes_the_precision_that_the_hardware_is_faster_in(precision, cuda, half, expected, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(config, "half_type", lambda device: asked.append(device) or half)
+    assert config.TrainerConfig(precision=precision).chosen_precision == expected
+    assert asked in ([], ["cuda" if cuda else "cpu"])

@@ -62,8 +62,10 @@ class RunConfig:
         if not explicit and config.keys() & {"template", "pool"}:
             raise InputError("config: sections template and pool go with network.kind explicit only: leave them out")
         trainer = build(TrainerConfig, "trainer", config.get("trainer", {}))
-        if trainer.precision == "auto" or (explicit and trainer.precision != "32-true"):
-            raise InputError(f"config trainer.precision must be 32-true (or, for the GAN, bf16-mixed), got {trainer.precision!r}")
+        if explicit and trainer.precision == "bf16-mixed":
+            raise InputError("config trainer.precision bf16-mixed is for the GAN: the explicit template needs 32-true (or auto)")
+        if explicit:
+            trainer = replace(trainer, precision="32-true")
         return cls(
             network=network,
             template=build(TemplateConfig, "template", config.get("template", {})),
@@ -186,7 +188,7 @@ def _train(
         callbacks.append(ModelCheckpoint(out / "run", filename="best", monitor="val/explained", mode="max", enable_version_counter=False))
     trainer = pl.Trainer(
         max_epochs=t.epochs, max_steps=limit_steps * optimizers if limit_steps else -1, callbacks=callbacks, logger=CSVLogger(out / "run", "log"),
-        precision=t.precision, log_every_n_steps=20, num_sanity_val_steps=0, enable_model_summary=False, accelerator="auto", devices=1,
+        precision=t.chosen_precision, log_every_n_steps=20, num_sanity_val_steps=0, enable_model_summary=False, accelerator="auto", devices=1,
     )  # fmt: skip
     held_out = None if validation is None else DataLoader(validation, len(validation))
     trainer.fit(module, loader, held_out, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)

@@ -160,9 +160,8 @@ def fit(
     ]
     if run.ema:
         every.append(EMAWeightAveraging(decay=run.ema))
-    precision = run.precision if run.precision != "auto" else ("bf16-mixed" if torch.cuda.is_available() else "32-true")
     trainer = pl.Trainer(
-        max_epochs=run.epochs, max_steps=-1 if limit_steps is None else limit_steps, precision=precision, callbacks=every, gradient_clip_val=clip or None,
+        max_epochs=run.epochs, max_steps=-1 if limit_steps is None else limit_steps, precision=run.chosen_precision, callbacks=every, gradient_clip_val=clip or None,
         logger=CSVLogger(out / "run", "log"), log_every_n_steps=20, num_sanity_val_steps=0, enable_model_summary=False,
         accelerator="auto", devices="auto",
     )  # fmt: skip
