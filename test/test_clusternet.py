@@ -9,8 +9,8 @@ import torch
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
 from instseg_ros.geometry import QUARTER_TURN, deproject, label_moments, sqrt_covariance
-from instseg_ros.methods.clusternet.inputs import fill_depth, network_inputs
-from instseg_ros.methods.clusternet.network import INPUT_CHANNELS, ClusterNet, ClusterNetConfig, Prediction, add_inputs
+from instseg_ros.methods.clusternet.inputs import INPUT_CHANNELS, fill_depth, network_inputs
+from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction, add_inputs
 from instseg_ros.methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds, fold_batch_norm
 from instseg_ros.methods.clusternet.turns import mean_over_turns
 from instseg_ros.training.augment import MIRROR, Sample, crop, drop_patches, mirror, recolor, turn

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..methods.clusternet.inputs import network_inputs
 from ..methods.layered.network import STRIDE
 from ..methods.layered.stack import without_hidden
+from ..methods.yaml_values import lists_to_tuples
 from ..synthesis.shapes import SHAPES, ShapesRecipe
 from .data import CropConfig, PackedViews, augmented
 
@@ -36,9 +37,7 @@ class DataConfig:
     classes: tuple[str, ...] = tuple(SHAPES)
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, list):  # YAML has no tuples
-                object.__setattr__(self, name, tuple(value))
+        lists_to_tuples(self)
         if self.images < 1:
             raise InputError(f"data.images must be positive, got {self.images}")
         if self.lesson_epochs < 1:

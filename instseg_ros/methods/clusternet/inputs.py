@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import cv2
 import numpy as np
 
+from ...errors import InputError
 from ...geometry import deproject
 
+INPUT_CHANNELS = {"rgb": 3, "xyz": 4, "depth": 3}
+"""Channels of each modality; xyz and depth carry a validity channel."""
 POSITION_SCALE = 0.1  # metres per unit of the xyz channels
 CONTRAST_SCALE = 0.01  # metres per unit of the local depth contrast
 CONTRAST_WINDOW = 21  # pixels; about half a part at bin-picking range
 CLIP = 5.0
+
+
+def check_inputs(names: Collection[str]) -> None:
+    """InputError unless ``names`` are one or more modalities."""
+    if not names or set(names) - INPUT_CHANNELS.keys():
+        raise InputError(f"inputs must be a non-empty subset of {', '.join(INPUT_CHANNELS)}, got {list(names)}")
 
 
 def fill_depth(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

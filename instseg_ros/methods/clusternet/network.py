@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import InputError
+from ..yaml_values import lists_to_tuples
 from .encoders import ASPP, VGG, ResNet, conv_bn
+from .inputs import INPUT_CHANNELS, check_inputs
 from .scoring import Scorer
-
-INPUT_CHANNELS = {"rgb": 3, "xyz": 4, "depth": 3}
-"""Channels of each modality; xyz and depth carry a validity channel (``inputs.py``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +58,8 @@ class ClusterNetConfig:
     scored: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, list):  # YAML has no tuples
-                object.__setattr__(self, name, tuple(value))
-        unknown = set(self.inputs) - INPUT_CHANNELS.keys()
-        if unknown or not self.inputs:
-            raise InputError(f"inputs must be a non-empty subset of rgb, xyz, depth, got {list(self.inputs)}")
+        lists_to_tuples(self)
+        check_inputs(self.inputs)
         for name in ("feature_stride", "mask_stride"):
             if getattr(self, name) not in (1, 2, 4):
                 raise InputError(f"{name} must be 1, 2 or 4, got {getattr(self, name)}")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ..clusternet.encoders import conv_bn
-from ..clusternet.network import INPUT_CHANNELS
+from ..clusternet.inputs import INPUT_CHANNELS, check_inputs
+from ..yaml_values import lists_to_tuples
 from .backbone import DeepLabFeatures, SmallResNet, Xception
 
 STRIDE = 4
@@ -56,12 +57,8 @@ class LayeredConfig:
     position_side: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, list):  # YAML has no tuples
-                object.__setattr__(self, name, tuple(value))
-        unknown = set(self.inputs) - INPUT_CHANNELS.keys()
-        if unknown or not self.inputs:
-            raise InputError(f"inputs must be a non-empty subset of rgb, xyz, depth, got {list(self.inputs)}")
+        lists_to_tuples(self)
+        check_inputs(self.inputs)
         if self.backbone not in ("xception", "small"):
             raise InputError(f"backbone must be xception or small, got {self.backbone!r}")
         if not self.classes or len(set(self.classes)) < len(self.classes):
