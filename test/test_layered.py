@@ -20,7 +20,7 @@ from instseg_ros.evaluation.shapes import ShapesEvaluation, ceiling, drawn_image
 from instseg_ros.frame import Frame
 from instseg_ros.methods import load_segmenter, write_model
 from instseg_ros.methods.layered.network import LayeredConfig, LayeredEmbeddings, Prediction
-from instseg_ros.methods.layered.segmenter import Clusters, LayeredSegmenter, Thresholds, answer
+from instseg_ros.methods.layered.segmenter import Clusters, LayeredSegmenter, Thresholds, answer, typical_area
 from instseg_ros.methods.layered.stack import amodal_pixels, compact, enlarge, stack_order, without_hidden
 from instseg_ros.synthesis.shapes import SHAPES, ShapesRecipe
 
@@ -202,7 +202,7 @@ def test_perfect_predictions_give_the_true_instances():
     place = np.append(0, [np.flatnonzero(np.flatnonzero(record.object_id == k) == i)[0] for i, k in enumerate(record.object_id)])
     embedding = torch.zeros(1, 4, 6, *cells.shape[1:])
     embedding[0, :, 2] = torch.from_numpy(place[cells] * 4.0)
-    segmenter = LayeredSegmenter(LayeredEmbeddings(TINY), Thresholds(), torch.device("cpu"))
+    segmenter = LayeredSegmenter(LayeredEmbeddings(TINY), Thresholds(area=0), torch.device("cpu"))
     frame = Frame(record.depth, record.K, record.color)
     found = answer(frame, segmenter.cluster(Prediction(semantic, embedding)), Thresholds())
     present = [i for i in np.unique(cells[0]) if i and (cells == i).sum() >= 5]
@@ -217,6 +217,39 @@ def test_perfect_predictions_give_the_true_instances():
         visible = (cells[0] == i).sum() / (cells == i).sum()
         assert found.visible_fraction[label - 1] == pytest.approx(visible, abs=0.05)
     assert found.score.min() > 0.99
+
+
+def test_fragments_score_below_whole_instances():
+    """Five squares of 16 cells, one of 4, as sure as each other; the class that is rare has its own measure."""
+    kind = np.zeros((1, 8, 32), np.int64)
+    place = np.zeros((1, 8, 32))
+    for i in range(6):
+        side = 4 if i < 5 else 2
+        kind[0, :side, 5 * i : 5 * i + side] = 1
+        place[0, :side, 5 * i : 5 * i + side] = 9 * i
+    kind[0, 6:, 8:12], place[0, 6:, 8:12] = 2, 5
+    semantic = torch.nn.functional.one_hot(torch.from_numpy(kind), 4).float().permute(0, 3, 1, 2)[None] * 3
+    embedding = torch.zeros(1, 1, 6, 8, 32)
+    embedding[0, :, 0] = torch.from_numpy(place)
+    sure = np.exp(3) / (np.exp(3) + 3)
+    for area, fragment in ((0.0, 1.0), (0.5, 0.5), (1.0, 0.25)):
+        segmenter = LayeredSegmenter(LayeredEmbeddings(TINY), Thresholds(area=area, min_cells=1), torch.device("cpu"))
+        found = segmenter.cluster(Prediction(semantic, embedding))
+        cells = np.bincount(found.stack.ravel())[1:]
+        expected = {16: 1.0, 4: fragment}
+        assert sorted(cells[found.kind == 1]) == [4, 16, 16, 16, 16, 16] and cells[found.kind == 2] == [8]
+        for count, k, score in zip(cells, found.kind, found.score):
+            assert score == pytest.approx(sure * (expected[count] if k == 1 else 1.0), rel=1e-5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(1, 3)), max_size=30))
+def test_typical_area_grows_with_the_area_within_a_class(pairs):
+    cells, kind = np.array([p[0] for p in pairs], np.int64), np.array([p[1] for p in pairs], np.int64)
+    share = typical_area(cells, kind)
+    assert share.shape == cells.shape and ((share >= 0) & (share <= 1)).all()
+    for k in set(kind.tolist()):
+        order = np.argsort(cells[kind == k])
+        assert (np.diff(share[kind == k][order]) >= 0).all()
 
 
 def test_position_grows_by_pixels_where_a_length_is_given():

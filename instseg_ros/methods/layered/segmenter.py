@@ -36,15 +36,20 @@ class Thresholds:
         bandwidth: of the mean shift, L1 in embedding space (1.5 in the paper).
         min_cells: clusters of fewer cells of 4 × 4 pixels, all layers together, are dropped (5 in the paper's 64²).
         min_score: instances below it are dropped.
+        area: exponent of ``typical_area`` in the score: parts of a kind are of one size, so an instance that is small beside others
+            of its class is a fragment (not in the paper, 0 there).
     """
 
     bandwidth: float = 1.5
     min_cells: int = 5
     min_score: float = 0.0
+    area: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.bandwidth > 0:
             raise InputError(f"thresholds.bandwidth must be positive, got {self.bandwidth!r}")
+        if not self.area >= 0:
+            raise InputError(f"thresholds.area must be 0 or more, got {self.area!r}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Thresholds:
@@ -56,8 +61,8 @@ class Clusters(NamedTuple):
     """Instances at a quarter of the frame's size.
 
     Attributes:
-        stack: (L, h, w) uint16, 1…N. score: (N,) mean probability of its class over the cells of an instance.
-        kind: (N,) class, from 1.
+        stack: (L, h, w) uint16, 1…N. kind: (N,) class, from 1.
+        score: (N,) mean probability of its class over the cells of an instance, times ``typical_area`` to the power of ``area``.
     """
 
     stack: np.ndarray
@@ -124,15 +129,25 @@ class LayeredSegmenter(Segmenter):
             found += [k] * len(modes)
         n = len(found)
         count = torch.bincount(ids.flatten(), minlength=n + 1)
-        score = torch.bincount(ids.flatten(), probability.flatten(), minlength=n + 1) / count.clamp_min(1)
-        stack = compact(ids.cpu().numpy().astype(np.uint16))
-        return Clusters(stack, score[1:].clamp(0, 1).float().cpu().numpy(), np.array(found, np.int64))
+        mean = torch.bincount(ids.flatten(), probability.flatten(), minlength=n + 1) / count.clamp_min(1)
+        stack, kinds = compact(ids.cpu().numpy().astype(np.uint16)), np.array(found, np.int64)
+        score = mean[1:].clamp(0, 1).float().cpu().numpy() * typical_area(count[1:].cpu().numpy(), kinds) ** self.thresholds.area
+        return Clusters(stack, score.astype(np.float32), kinds)
 
     def group(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Cluster of each of N embeddings (N, C) of one class, −1 = none, and the modes (K, C)."""
         if not len(points):
             return torch.zeros(0, dtype=torch.int64, device=points.device), points
         return mean_shift(points, bandwidth=self.thresholds.bandwidth, min_points=self.thresholds.min_cells)
+
+
+def typical_area(cells: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """(N,) float64 in 0…1: cells (N,) of each instance over the upper quartile of those of its class (N,) in the image, 1 at most."""
+    share = np.ones(len(cells))
+    for k in np.unique(kind):
+        of_kind = kind == k
+        share[of_kind] = np.minimum(cells[of_kind] / max(np.quantile(cells[of_kind], 0.75), 1), 1)
+    return share
 
 
 def answer(frame: Frame, clusters: Clusters, thresholds: Thresholds) -> Instances:
