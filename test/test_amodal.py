@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from evaluation_truth import answer, squares, truth_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
 from instseg_ros.instances import Instances
 from instseg_ros.methods.amodal import AmodalSegmenter, match, with_layers
+from instseg_ros.methods.layered.network import LayeredConfig, LayeredEmbeddings
+from instseg_ros.methods.layered.segmenter import LayeredSegmenter, Thresholds
 from instseg_ros.methods.segmenter import Segmenter
 
 SHAPE = (4, 8)
@@ -156,6 +159,12 @@ def test_the_segmenter_asks_both():
     assert both.segment(frame).layers[1].max() == 1
     with pytest.raises(InputError, match="fixed gives no layers"):
         AmodalSegmenter(Fixed(seen, amodal=False), Fixed(layered, amodal=False))
+
+
+def test_which_parts_there_are_is_not_for_the_layers_scores_to_say():
+    layered = LayeredSegmenter(LayeredEmbeddings(LayeredConfig(backbone="small", width=8, context=8, decoder=8)), Thresholds(min_score=0.6), torch.device("cpu"))
+    both = AmodalSegmenter(Fixed(bars([1, 2])[0], amodal=False), layered)
+    assert both.hidden.thresholds == Thresholds() and layered.thresholds.min_score == 0.6
 
 
 @pytest.mark.parametrize(

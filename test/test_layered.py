@@ -314,6 +314,8 @@ def test_unknown_threshold_is_named():
         Thresholds.from_dict({"bandwith": 1.0})
     with pytest.raises(InputError, match="bandwidth must be positive"):
         Thresholds(bandwidth=0.0)
+    with pytest.raises(InputError, match="area must be 0 or more, got -1"):
+        Thresholds(area=-1)
 
 
 # --- protocol
