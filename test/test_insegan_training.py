@@ -64,8 +64,10 @@ def images(count=8):
         EXPLICIT,
         EXPLICIT | {"loss": {"adversarial": 0.1}, "thresholds": {"search": True, "refine_steps": 2}},
         EXPLICIT | {"network": EXPLICIT["network"] | {"perspective": False, "composition": "mean"}},
+        EXPLICIT | {"loss": {"real": 0.0, "drop": 0.0}},
+        EXPLICIT | {"loss": {"real": 1.0}},
     ],
-    ids=["faithful", "2d", "remedies", "bfloat16", "explicit", "explicit-adversarial", "explicit-flat-mean"],
+    ids=["faithful", "2d", "remedies", "bfloat16", "explicit", "explicit-adversarial", "explicit-flat-mean", "explicit-drawn-alone", "explicit-real-alone"],
 )
 def test_two_steps_of_every_configuration_give_a_model_that_answers(config, tmp_path):
     metrics = fit_insegan(images(), tmp_path / "m", config, seed=0, resume=False, limit_steps=2, validation=images(3))
@@ -104,7 +106,8 @@ def test_shipped_configurations_are_valid(name):
     [({"nets": {}}, "nets"), (GAN | {"template": {"rounds": 1}}, "explicit"), ({"network": {"kind": "explicit"}, "loss": {"matching": "ot"}}, "matching"), ({"network": {"instances": 0}}, "instances"),
      (EXPLICIT | {"template": {"starts": 13}}, "starts"), (EXPLICIT | {"template": {"starts": 2, "start_rounds": 9}}, "start_rounds"),
      (EXPLICIT | {"network": {"kind": "explicit", "composition": "max"}}, "composition"), (EXPLICIT | {"network": {"kind": "explicit", "perspective": 1}}, "perspective"),
-     (EXPLICIT | {"trainer": {"precision": "bf16-mixed"}}, "bf16-mixed"), (GAN | {"trainer": {"precision": "half"}}, "half")],
+     (EXPLICIT | {"trainer": {"precision": "bf16-mixed"}}, "bf16-mixed"), (GAN | {"trainer": {"precision": "half"}}, "half"),
+     (EXPLICIT | {"loss": {"real": 1.5}}, "real"), (EXPLICIT | {"loss": {"real": 0.0, "adversarial": 0.1}}, "between 0 and 1")],
 )
 def test_bad_configurations_are_refused_before_anything_is_written(config, word, tmp_path):
     with pytest.raises(InputError, match=word):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import InputError
 from ..methods.insegan.assembly import evidence
 from ..methods.insegan.network import ExplicitNetwork
 from ..methods.insegan.pose_encoder import STRIDE, PoseMap
@@ -49,6 +51,12 @@ class PoseLossConfig:
     adversarial: float = 0.0
     r1: float = 1.0
     points: int = 48
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.real <= 1:
+            raise InputError(f"loss.real is a share of a batch, 0 to 1, got {self.real}")
+        if self.adversarial and self.real in (0, 1):
+            raise InputError(f"loss.adversarial compares real with drawn images: loss.real must lie between 0 and 1, got {self.real}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +164,13 @@ class ExplicitModule(pl.LightningModule):
     def training_step(self, batch: list[Tensor], step: int) -> None:
         index = batch[0]
         count = round(self.loss.real * len(index))
-        real, real_targets = self.real_batch(index[:count])
-        drawn, drawn_targets = self.drawn_batch(index[count:])
-        found = self.network.encoder(torch.cat([real, drawn.detach()]))
-        losses = pose_losses(found, join(real_targets, drawn_targets), self.camera, self.surface)
+        batches = [self.real_batch(index[:count])] if count else []
+        batches += [self.drawn_batch(index[count:])] if count < len(index) else []
+        found = self.network.encoder(torch.cat([images.detach() for images, _ in batches]))
+        losses = pose_losses(found, join([targets for _, targets in batches]), self.camera, self.surface)
         total = sum(getattr(self.loss, name) * value for name, value in losses.items())
-        if self.discriminator is not None:
-            losses |= self.adversarial_step(real, drawn)
+        if self.discriminator is not None and len(batches) == 2:
+            losses |= self.adversarial_step(*(images for images, _ in batches))
         self._step(0, total)
         self.lr_schedulers().step()
         self.log_dict({name: value.detach() for name, value in losses.items()}, batch_size=len(index))
@@ -233,11 +241,11 @@ class ExplicitModule(pl.LightningModule):
         optimizer.step()
 
 
-def join(first: Targets, second: Targets) -> Targets:
+def join(batches: Sequence[Targets]) -> Targets:
     """One batch after the other."""
-    a, b = first.poses, second.poses
-    poses = Poses(torch.cat([a.rotation, b.rotation]), torch.cat([a.translation, b.translation]), torch.cat([a.present, b.present]))
-    return Targets(poses, torch.cat([first.pixel, second.pixel]), torch.cat([first.weight, second.weight]))
+    poses = [batch.poses for batch in batches]
+    joined = Poses(*(torch.cat([getattr(p, name) for p in poses]) for name in ("rotation", "translation", "present")))
+    return Targets(joined, torch.cat([batch.pixel for batch in batches]), torch.cat([batch.weight for batch in batches]))
 
 
 @torch.no_grad()
