@@ -275,6 +275,14 @@ def bag_files(tmp_path_factory):
     return [write_bag(folder / "bag", 3) / "bag.mcap", next(sqlite.glob("*.db3"))]
 
 
+def test_broken_part_names_are_refused_by_file_and_topic(tmp_path):
+    broken = T["std_msgs/msg/String"](data='?"3": "nut"}')
+    masks = image(np.zeros((4, 6), np.uint16), "16UC1")
+    path = write_raw(tmp_path / "bag", [(names.TRUTH_PARTS, 0, broken), (names.TRUTH_MASKS, 0, masks), *camera_messages()])
+    with pytest.raises(InputError, match=f"^{path}, {names.TRUTH_PARTS}: part names .* are not a JSON object"):
+        list(BagFrames(path))
+
+
 @given(
     which=st.integers(0, 1),
     keep=st.floats(0, 0.999),

@@ -57,7 +57,11 @@ class BagFrames:
         with Bag(self.path) as bag:
             for bundle in bundles(bag.messages(self.topics.names()), self.topics, slop_ns=self._slop_ns):
                 for message in bundle.others:  # of the topics that were asked for, only the parts' names are left
-                    part_names |= decode_part_names(bag.decode(message).data)
+                    text = bag.decode(message).data
+                    try:
+                        part_names |= decode_part_names(text)
+                    except InputError as error:
+                        raise InputError(f"{self.path}, {message.topic}: {error}") from None
                 try:
                     frame = self._frame(bag, bundle)
                     yield frame, self._truth(bag, bundle, frame, part_names)
