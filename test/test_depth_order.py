@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from evaluation_truth import answer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from instseg_ros.geometry import depth_order, occlusion_edges, order_from_overlaps
-from instseg_ros.instances import Instances
 from instseg_ros.methods.amodal import with_layers
 from instseg_ros.methods.layered.stack import stack_order
 
@@ -47,11 +47,6 @@ def test_borders_and_layers_are_added_up():
     assert stack_order(stack, 2, np.array([0, 1]), edges).tolist() == [0, 1]
     seen = answer(labels)
     assert with_layers(seen, seen).depth_order.tolist() == [0, 1] and with_layers(seen, seen, edges).depth_order.tolist() == [1, 0]
-
-
-def answer(labels: np.ndarray) -> Instances:
-    covariance = np.tile(np.eye(3, dtype=np.float32), (2, 1, 1))
-    return Instances(labels, np.ones(2, np.float32), np.zeros((2, 3), np.float32), covariance, np.ones(2, np.float32), np.arange(2, dtype=np.int32))
 
 
 def test_labels_without_depth_come_last():

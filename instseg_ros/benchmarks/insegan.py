@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..freed_memory import keep_freed_memory
+from ..methods.half_precision import half_type
 from ..methods.insegan.generator import Generator, GeneratorConfig
 from ..methods.segmenter import choose_device
-from ..training.config import TrainerConfig
 from ..training.insegan import GanLossConfig, GanOptimizerConfig, InSeGANModule
 from . import Options
 
@@ -125,7 +125,7 @@ def run(options: Options) -> dict:
         name: {"seconds": round(s, 4), "images_per_second": round(batch / s, 2), "speedup": round(median["straightforward"] / s, 2)}
         for name, s in median.items()
     }
-    chosen = "ours, bfloat16" if TrainerConfig().chosen_precision == "bf16-mixed" else "ours"
+    chosen = "ours, bfloat16" if half_type(device.type) else "ours"
     return {"batch": batch, "steps": STEPS, "rungs": rungs, "chosen": chosen, "speedup": rungs[chosen]["speedup"]}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from ..errors import InputError
 from ..frame import Frame
 from ..geometry import occlusion_edges
 from ..instances import Instances
-from .layered.segmenter import LayeredSegmenter
 from .layered.stack import amodal_pixels, compact, stack_order
 from .model_directory import ModelDirectory
 from .segmenter import Segmenter, load_segmenter
@@ -39,10 +37,7 @@ class AmodalSegmenter(Segmenter):
     def __init__(self, visible: Segmenter, hidden: Segmenter) -> None:
         if not hidden.amodal:
             raise InputError(f"amodal_model: {hidden.description} gives no layers, a layered model does: choose another or leave it empty")
-        if isinstance(hidden, LayeredSegmenter):  # which parts there are is not its to say
-            hidden = copy(hidden)
-            hidden.thresholds = replace(hidden.thresholds, min_score=0.0)
-        self.visible, self.hidden = visible, hidden
+        self.visible, self.hidden = visible, hidden.unfiltered()
         self.needs_color = visible.needs_color or hidden.needs_color
         self.description = f"{visible.description}, layers by {hidden.description}"
 

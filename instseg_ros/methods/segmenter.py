@@ -51,6 +51,10 @@ class Segmenter(ABC):
     def segment(self, frame: Frame) -> Instances:
         """Find the parts in one frame. Deterministic; a frame without valid depth gives no instances."""
 
+    def unfiltered(self) -> Segmenter:
+        """The same without its limit on scores, where it has one, for callers that know by themselves which parts there are."""
+        return self
+
     def complaint(self, frame: Frame) -> str | None:
         """One sentence on why answers to such frames are not to be trusted (a moved camera, say), None as a rule. Cheap."""
         return None

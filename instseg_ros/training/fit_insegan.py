@@ -62,9 +62,9 @@ class RunConfig:
         if not explicit and config.keys() & {"template", "pool"}:
             raise InputError("config: sections template and pool go with network.kind explicit only: leave them out")
         trainer = build(TrainerConfig, "trainer", config.get("trainer", {}))
-        if explicit and trainer.precision == "bf16-mixed":
-            raise InputError("config trainer.precision bf16-mixed is for the GAN: the explicit template needs 32-true (or auto)")
         if explicit:
+            if trainer.precision == "bf16-mixed":
+                raise InputError("config trainer.precision bf16-mixed is for the GAN: the explicit template needs 32-true (or auto)")
             trainer = replace(trainer, precision="32-true")
         return cls(
             network=network,

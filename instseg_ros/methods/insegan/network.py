@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ...errors import InputError
+from ..yaml_values import lists_to_tuples
 from .encoder import Encoder
 from .generator import Generator, GeneratorConfig
 from .pose_encoder import STRIDE, PoseEncoder
@@ -40,6 +41,7 @@ class ExplicitConfig:
     grid: tuple[int, int, int] = (32, 32, 32)
 
     def __post_init__(self) -> None:
+        lists_to_tuples(self)
         if self.size < 32 or self.size % (4 * STRIDE):
             raise InputError(f"network.size must be a multiple of {4 * STRIDE}, at least 32, got {self.size}")
         if self.instances < 1:
@@ -81,8 +83,6 @@ def network_config(values: dict[str, Any]) -> GeneratorConfig | ExplicitConfig:
             raise InputError(f"network: unknown key {key!r}, known are {', '.join(known)}")
         if known[key].type == "int" and (not isinstance(value, int) or isinstance(value, bool)):
             raise InputError(f"network.{key} must be int, got {value!r}")
-    if isinstance(values.get("grid"), list):
-        values = {**values, "grid": tuple(values["grid"])}
     return kind(**values)
 
 

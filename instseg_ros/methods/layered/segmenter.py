@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +86,11 @@ class LayeredSegmenter(Segmenter):
         network, thresholds = model.build(LayeredEmbeddings, LayeredConfig, Thresholds.from_dict)
         network = fold_batch_norm(network.eval()).to(memory_format=torch.channels_last)
         return cls(network, thresholds, device, description=f"layered ({model.path.name})")
+
+    def unfiltered(self) -> LayeredSegmenter:
+        other = copy(self)
+        other.thresholds = replace(self.thresholds, min_score=0.0)
+        return other
 
     @torch.inference_mode()
     def segment(self, frame: Frame) -> Instances:
