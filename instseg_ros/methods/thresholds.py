@@ -17,3 +17,9 @@ def read_thresholds(kind: type[T], values: dict[str, Any], *, section: str = "th
     if unknown:
         raise InputError(f"{section}: unknown key {sorted(unknown)[0]!r}, known are {', '.join(known)}")
     return kind(**values)
+
+
+def check_turns(turns: int) -> None:
+    """InputError unless the camera can be rolled by 360°/``turns`` without resampling the image."""
+    if turns not in (1, 2, 4):
+        raise InputError(f"thresholds.turns must be 1, 2 or 4, got {turns!r}")

@@ -22,7 +22,7 @@ from ...instances import Instances
 from ..half_precision import half_precision
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
-from ..thresholds import read_thresholds
+from ..thresholds import check_turns, read_thresholds
 from .inputs import fill_depth, network_inputs
 from .network import ClusterNet, ClusterNetConfig, Prediction
 from .scoring import cluster_facts
@@ -62,8 +62,7 @@ class Thresholds:
     def __post_init__(self) -> None:
         if self.features not in ("centroid", "centroid+covariance"):
             raise InputError(f"thresholds.features must be centroid or centroid+covariance, got {self.features!r}")
-        if self.turns not in (1, 2, 4):
-            raise InputError(f"thresholds.turns must be 1, 2 or 4, got {self.turns!r}")
+        check_turns(self.turns)
         if self.majority not in range(1, 12, 2):
             raise InputError(f"thresholds.majority must be an odd number from 1 to 11, got {self.majority!r}")
 

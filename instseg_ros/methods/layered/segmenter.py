@@ -21,9 +21,11 @@ from ..clusternet.segmenter import fold_batch_norm
 from ..half_precision import half_precision
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
-from ..thresholds import read_thresholds
+from ..thresholds import check_turns, read_thresholds
+from ..turned_views import padded, views_of
 from .network import STRIDE, LayeredConfig, LayeredEmbeddings, Prediction
 from .stack import amodal_pixels, compact, enlarge, stack_order
+from .turns import joined_views
 
 PAD = 16
 """Sides of the network's input are multiples of this, its coarsest stride."""
@@ -39,18 +41,23 @@ class Thresholds:
         min_score: instances below it are dropped.
         area: exponent of ``typical_area`` in the score: parts of a kind are of one size, so an instance that is small beside others
             of its class is a fragment (not in the paper, 0 there).
+        turns: look at the view under 1, 2 or 4 rolls of the camera, at so many times the cost (not in the paper, 1 there).
+        mirror: and at the mirror image of each; for shapes and parts that equal their mirror image, or were learned so.
     """
 
     bandwidth: float = 1.5
     min_cells: int = 5
     min_score: float = 0.0
     area: float = 0.5
+    turns: int = 1
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if not self.bandwidth > 0:
             raise InputError(f"thresholds.bandwidth must be positive, got {self.bandwidth!r}")
         if not self.area >= 0:
             raise InputError(f"thresholds.area must be 0 or more, got {self.area!r}")
+        check_turns(self.turns)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Thresholds:
@@ -104,6 +111,13 @@ class LayeredSegmenter(Segmenter):
     @torch.inference_mode()
     def predict(self, frame: Frame) -> Prediction:
         """Network output for one frame; cells beyond the frame are those of the padding."""
+        views = views_of(self.thresholds.turns, self.thresholds.mirror)
+        prediction = self._predict(frame) if len(views) == 1 else joined_views(self._predict, padded(frame, PAD), views)
+        height, width = frame.shape
+        cells = np.s_[..., : -(-height // STRIDE), : -(-width // STRIDE)]
+        return Prediction(prediction.semantic[cells], prediction.embedding[cells])
+
+    def _predict(self, frame: Frame) -> Prediction:
         images, _ = network_inputs(frame.depth, frame.K, frame.color, self.network.config.inputs)
         height, width = frame.shape
         pad = (0, -width % PAD, 0, -height % PAD)
@@ -112,9 +126,7 @@ class LayeredSegmenter(Segmenter):
             tensor = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
             tensors[name] = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
         with half_precision(self.device):
-            prediction = self.network(tensors)
-        cells = np.s_[..., : -(-height // STRIDE), : -(-width // STRIDE)]
-        return Prediction(prediction.semantic[cells], prediction.embedding[cells])
+            return self.network(tensors)
 
     @torch.inference_mode()
     def cluster(self, prediction: Prediction, kind: Tensor | None = None) -> Clusters:
