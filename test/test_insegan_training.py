@@ -146,8 +146,9 @@ def test_of_several_starts_the_one_that_explains_the_images_goes_on(good, monkey
     left, seen = [], []
     config = TemplateConfig(resolution=20, rounds=2, start_rounds=1, starts=2, polish=1, images=6, rotations=48, steps=6, batch=6, trial_images=2)
     shape = learn_template(
-        scenes(12).flatten(1), CAMERA, SIZE, 2, config, 0, lambda items, name: items, lambda turn, *_: seen.append(turn), left.extend
-    )
+        scenes(12).flatten(1), CAMERA, SIZE, 2, config, 0, lambda items, name: items, lambda turn, *_: seen.append(turn),
+        lambda what, values: left.extend(values) if what == "starts" else None,
+    )  # fmt: skip
     assert seen == [0, 0, 1, 2]  # the first round of both, the second and the polish of one
     assert len(left) == 2 and left[good] < 0.7 * left[1 - good]
     inside = shape.voxels()[shape.grid[0, 0] > 0]

@@ -54,8 +54,8 @@ def find_template_and_poses(
 ) -> Pool:
     """Learn the template from images (N, S, S), then find the poses in up to ``pool.images`` of them.
 
-    ``folder`` keeps ``template.safetensors`` and ``poses.safetensors``; what is there is taken as it is. ``starts.json`` tells the
-    mismatch of every start of the template, where there were several.
+    ``folder`` keeps ``template.safetensors`` and ``poses.safetensors``; what is there is taken as it is. ``template.json`` tells the
+    mismatch of the templates that were compared on the way: ``starts``, and ``branches``, a list an attempt, the first without one.
     """
     size = network.size
 
@@ -73,8 +73,11 @@ def find_template_and_poses(
     else:
         some = order[: template.images * (template.rounds + 1)]
 
-        def compared(left: list[float]) -> None:
-            write_json(folder / "starts.json", {"mismatch": [round(value, 4) for value in left]})
+        log: dict[str, list[list[float]]] = {}
+
+        def compared(what: str, left: list[float]) -> None:
+            log.setdefault(what, []).append([round(value, 4) for value in left])
+            write_json(folder / "template.json", log)
 
         shape = learn_template(flat(some), camera, size, network.instances, template, seed, progress, compared=compared)
         write_atomic(file, lambda f: save_file(shape.state_dict(), f))

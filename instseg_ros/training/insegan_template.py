@@ -19,6 +19,7 @@ from ..methods.insegan.flips import turn_over
 from ..methods.insegan.refine import Camera, Poses, refine
 from ..methods.insegan.search import FLOOR, PoseSearch, make_library, spread_rotations, stack
 from ..methods.insegan.shape import Shape
+from .insegan_branches import branched
 
 Progress = Callable[[Iterable, str], Iterable]
 """Items and a name → the same items, with a progress bar."""
@@ -28,6 +29,8 @@ RATIOS = ((1.0, 1.0, 1.0), (1.8, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 1.0, 0.4))
 """Half axes of the first templates, in proportion: ball, egg, cigar, disc."""
 OVERLAPS = (1.0, 1.5, 2.2)
 """How often the parts would cover the foreground if none hid another."""
+BRANCHES, BRANCH_ROUNDS, BRANCH_GAIN = 2, 2, 0.006
+"""Branched templates that are learned, for how many rounds, and by how much the mismatch must fall to keep one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ class TemplateConfig:
         half_turns: every instance is turned over where that is better.
         starts: templates begun, each from another ellipsoid and on other images; after ``start_rounds`` of the rounds the one
             that explains ``batch`` images best goes on alone.
+        branches: how often it is tried whether the template explains the images better with something more on a side of it
+            (``branched``); each time that it does, it goes on with that.
         rate: Adam's for the template, millimetres. smooth: weight of its roughness.
         trial_images: on which the first ellipsoids are compared.
     """
@@ -56,6 +61,7 @@ class TemplateConfig:
     half_turns: bool = True
     starts: int = 1
     start_rounds: int = 2
+    branches: int = 0
     batch: int = 16
     rate: float = 0.1
     smooth: float = 0.02
@@ -63,6 +69,8 @@ class TemplateConfig:
 
     def __post_init__(self) -> None:
         most = len(RATIOS) * len(OVERLAPS)
+        if self.branches < 0:
+            raise InputError(f"template.branches must be 0 or more, got {self.branches!r}")
         if not 1 <= self.starts <= most:
             raise InputError(f"template.starts must lie between 1 and {most}, the ellipsoids tried, got {self.starts!r}")
         if self.starts > 1 and not 1 <= self.start_rounds <= self.rounds:
@@ -74,16 +82,26 @@ def first_templates(images: Tensor, camera: Camera, size: int, instances: int, c
     area = float((images > FLOOR).sum(1).float().median()) / instances
     focal, middle = focal_and_middle(images, camera)
     trials = [(ratio, overlap) for ratio in RATIOS for overlap in OVERLAPS]
-    scored = []
-    for ratio, overlap in progress(trials, "first template"):
+    shapes = []
+    for ratio, overlap in trials:
         axes = torch.tensor(ratio)
         axes = axes * math.sqrt(area * overlap / (math.pi * float(axes[0] * axes[1]))) * middle / focal
         extent = axes + 0.4 * axes.mean()
-        shape = Shape.in_box(config.resolution, extent).to(images.device)
-        shape.set_ellipsoid(axes)
-        library = make_library(shape, spread_rotations(max(config.rotations // 4, 60)).to(images.device), focal, middle, stride_of(size))
-        score = sum(sum(max(s, 0.0) for *_, s in picks(library, image, camera, size, instances)) for image in images[: config.trial_images])
-        scored.append((score, shape))
+        shapes.append(Shape.in_box(config.resolution, extent).to(images.device))
+        shapes[-1].set_ellipsoid(axes)
+    return best_first(shapes, images[: config.trial_images], camera, size, instances, config, progress, "first template")
+
+
+def best_first(
+    shapes: list[Shape], images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, progress: Progress, name: str
+) -> list[Shape]:
+    """Templates in the order of how much of images (B, P) a coarse search explains with them."""
+    focal, middle = focal_and_middle(images, camera)
+    rotations = spread_rotations(max(config.rotations // 4, 60)).to(images.device)
+    scored = []
+    for shape in progress(shapes, name):
+        library = make_library(shape, rotations, focal, middle, stride_of(size))
+        scored.append((sum(max(score, 0.0) for image in images for *_, score in picks(library, image, camera, size, instances)), shape))
     return [shape for _, shape in sorted(scored, key=lambda pair: -pair[0])]
 
 
@@ -117,13 +135,14 @@ def search_poses(shape: Shape, images: Tensor, camera: Camera, size: int, instan
 def learn_template(
     images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, seed: int, progress: Progress,
     look: Callable[[int, Shape, Tensor, Poses], None] = lambda *_: None,
-    compared: Callable[[list[float]], None] = lambda _: None,
+    compared: Callable[[str, list[float]], None] = lambda *_: None,
 ) -> Shape:
     """Template from images (N, P) of ``instances`` parts each.
 
     Args:
         look: called after each round with the round, the template, some images and their poses; for pictures and logs.
-        compared: called with the mismatch of every start, where there are several.
+        compared: called with ``starts`` and the mismatch of each, where there are several; and with ``branches`` and the mismatch without
+            and with each of those that were learned.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(images))
@@ -138,6 +157,7 @@ def learn_template(
             shape, poses = _crop(shape, poses)
         return shape, chosen, poses
 
+    common = images[order[-config.batch :]]
     first = first_templates(images[order[: config.trial_images]], camera, size, instances, config, progress)[: config.starts]
     if config.starts == 1:
         shape, chosen, poses = learn(first[0], rng, range(config.rounds))
@@ -145,13 +165,25 @@ def learn_template(
         # A template that took half a part for a part stays so: local minima are left by starting anew, not by going on.
         sources = [rng, *(np.random.default_rng([seed, i]) for i in range(1, config.starts))]
         begun = [learn(shape, source, range(config.start_rounds)) for shape, source in zip(first, sources)]
-        common = images[order[-config.batch :]]
-        left = [unexplained_by(shape, common, camera, size, instances, config, progress) for shape, *_ in begun]
-        compared(left)
+        left = [unexplained_by(shape, common, camera, size, instances, config, config.rotations // 3, progress) for shape, *_ in begun]
+        compared("starts", left)
         best = left.index(min(left))
         shape, chosen, poses = begun[best]
         if config.start_rounds < config.rounds:
             shape, chosen, poses = learn(shape, sources[best], range(config.start_rounds, config.rounds))
+    for attempt in range(config.branches):
+        trial = images[order[: config.trial_images]]
+        best = best_first(branched(shape), trial, camera, size, instances, config, progress, "branches")[:BRANCHES]
+        last = range(max(config.rounds - BRANCH_ROUNDS, 0), config.rounds)
+        grown = [learn(some, np.random.default_rng([seed, attempt, i, 1]), last) for i, some in enumerate(best)]
+        left = [
+            unexplained_by(some, common, camera, size, instances, config, config.rotations, progress)
+            for some in (shape, *(some for some, *_ in grown))
+        ]
+        compared("branches", left)
+        if min(left) > left[0] - BRANCH_GAIN:
+            break
+        shape, chosen, poses = grown[left.index(min(left)) - 1]
     for turn in range(config.polish):
         poses = _fit(shape, chosen, poses, camera, config, config.steps // 2, progress, f"polish {turn + 1}/{config.polish}")
         look(config.rounds + turn, shape, chosen, poses)
@@ -160,10 +192,10 @@ def learn_template(
 
 
 def unexplained_by(
-    shape: Shape, images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, progress: Progress
+    shape: Shape, images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, rotations: int, progress: Progress
 ) -> float:
     """Mean mismatch of images (B, P) and the template in the poses that are found for it, in [0, 1)."""
-    poses = search_poses(shape, images, camera, size, instances, max(config.rotations // 3, 24), progress)
+    poses = search_poses(shape, images, camera, size, instances, max(rotations, 24), progress)
     return float(refine(shape, poses, images, camera, steps=config.steps)[1].mean())
 
 

@@ -36,6 +36,7 @@ class Thresholds:
         refine_steps: gradient steps on the poses against the observed depth (explicit network), 0 = off.
         half_turns: try the half turns of every instance after the refinement (explicit network).
         search: also search exhaustively for instances where the observed depth is not explained (explicit network).
+        rotations: that this search tries; a part that looks different from every side needs more of them.
         probability: smallest probability of a candidate; candidates: how many cells are looked at, for each usual part.
         least: smallest share of its own outline that an instance must explain. most: upper bound on instances.
         cut: value above which a single rendering is part of the instance (GAN).
@@ -48,6 +49,7 @@ class Thresholds:
     refine_steps: int = 0
     half_turns: bool = True
     search: bool = False
+    rotations: int = 200
     probability: float = 0.1
     candidates: int = 3
     least: float = 0.15
@@ -62,6 +64,8 @@ class Thresholds:
         result = read_thresholds(cls, values)
         if result.median not in (0, 3, 5):
             raise InputError(f"thresholds.median must be 0, 3 or 5, got {result.median!r}")
+        if result.rotations < 1:
+            raise InputError(f"thresholds.rotations must be at least 1, got {result.rotations!r}")
         return result
 
 
@@ -84,7 +88,7 @@ class InSeGANSegmenter(Segmenter):
         if explicit:
             middle = (self.camera.near + 2 * self.camera.far) / 3
             stride = max(size // 32, 1)
-            self.library = make_library(network.shape, spread_rotations(200).to(device), float(self.K[0, 0]), middle, stride)
+            self.library = make_library(network.shape, spread_rotations(thresholds.rotations).to(device), float(self.K[0, 0]), middle, stride)
             self.surface = network.shape.surface_points(2000).cpu().numpy()
 
     @classmethod
