@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from instseg_ros.errors import InputError
@@ -295,6 +297,34 @@ def test_search_finds_parts_on_top_of_each_other():
         assert min(error) < tolerance
     nearest = min(picks, key=lambda p: (p[1] - true.translation[0, 0]).norm())
     assert (nearest[0][:, 0] @ turns[0][:, 0]).abs() > math.cos(math.radians(25))
+
+
+@given(st.integers(1, 60), st.integers(60, 400))
+def test_every_rotation_is_finer_of_the_one_it_is_nearest_to(coarse, count):
+    library = make_library(ball(0.01), spread_rotations(count), 40.0, 0.45, 4, coarse)
+    if count < 5 * coarse:
+        assert library.finer is None and len(library.rotation) == count
+        return
+    first, others = library.rotation[:coarse], library.rotation[coarse:]
+    torch.testing.assert_close(others, spread_rotations(count))
+    rows, _ = torch.nonzero(library.finer >= 0, as_tuple=True)
+    finer = library.finer[library.finer >= 0]
+    assert sorted(finer.tolist()) == list(range(coarse, coarse + count)), "each once"
+    likeness = torch.einsum("rij,cij->rc", others[finer - coarse], first)
+    torch.testing.assert_close(likeness[torch.arange(count), rows], likeness.max(1).values)
+
+
+def test_a_search_in_two_steps_finds_what_a_search_of_all_finds():
+    shape = cigar()
+    with torch.no_grad():  # a lump on one side: no two views are alike
+        shape.grid.copy_(torch.maximum(shape.grid, (8e-3 - (shape.voxels() - torch.tensor([0.012, 0.008, 0.0])).norm(dim=-1)) * 1e3))
+    scores = []
+    for i, turn in enumerate(spread_rotations(6)):
+        observed = draw(shape, poses_of([[0.004 * i - 0.01, 0.003, 0.45]], turn[None]), CAMERA).image[0].detach()
+        row = [PoseSearch(make_library(shape, spread_rotations(400), 130.0, 0.45, 1, coarse), observed, CAMERA, SIZE).pick()[2] for coarse in (40, 400)]
+        scores.append(row)
+    two_steps, every = torch.tensor(scores).T
+    assert (two_steps <= every + 1e-3).all() and (two_steps > 0.8 * every).all() and two_steps.sum() > 0.93 * every.sum()
 
 
 def test_tilting_takes_the_axis_to_the_ray_and_keeps_the_rest():

@@ -31,6 +31,8 @@ OVERLAPS = (1.0, 1.5, 2.2)
 """How often the parts would cover the foreground if none hid another."""
 BRANCHES, BRANCH_ROUNDS, BRANCH_GAIN = 2, 2, 0.006
 """Branched templates that are learned, for how many rounds, and by how much the mismatch must fall to keep one."""
+SETTLING_ROUNDS = 4
+"""Further rounds of a template that has grown a branch: it looks different from more sides now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +149,7 @@ def learn_template(
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(images))
 
-    def learn(shape: Shape, rng: np.random.Generator, rounds: range) -> tuple[Shape, Tensor, Poses]:
+    def learn(shape: Shape, rng: np.random.Generator, rounds: Iterable[int]) -> tuple[Shape, Tensor, Poses]:
         for turn in rounds:
             chosen = images[rng.choice(len(images), min(config.images, len(images)), replace=False)]
             share = (turn + 1) / config.rounds
@@ -171,11 +173,11 @@ def learn_template(
         shape, chosen, poses = begun[best]
         if config.start_rounds < config.rounds:
             shape, chosen, poses = learn(shape, sources[best], range(config.start_rounds, config.rounds))
+    grew = False
     for attempt in range(config.branches):
         trial = images[order[: config.trial_images]]
         best = best_first(branched(shape), trial, camera, size, instances, config, progress, "branches")[:BRANCHES]
-        last = range(max(config.rounds - BRANCH_ROUNDS, 0), config.rounds)
-        grown = [learn(some, np.random.default_rng([seed, attempt, i, 1]), last) for i, some in enumerate(best)]
+        grown = [learn(some, np.random.default_rng([seed, attempt, i, 1]), [config.rounds - 1] * BRANCH_ROUNDS) for i, some in enumerate(best)]
         left = [
             unexplained_by(some, common, camera, size, instances, config, config.rotations, progress)
             for some in (shape, *(some for some, *_ in grown))
@@ -184,6 +186,9 @@ def learn_template(
         if min(left) > left[0] - BRANCH_GAIN:
             break
         shape, chosen, poses = grown[left.index(min(left)) - 1]
+        grew = True
+    if grew:
+        shape, chosen, poses = learn(shape, np.random.default_rng([seed, 2]), [config.rounds - 1] * SETTLING_ROUNDS)
     for turn in range(config.polish):
         poses = _fit(shape, chosen, poses, camera, config, config.steps // 2, progress, f"polish {turn + 1}/{config.polish}")
         look(config.rounds + turn, shape, chosen, poses)

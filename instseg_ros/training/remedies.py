@@ -17,6 +17,7 @@ OFF: dict[str, dict[str, dict[str, Any]]] = {
     "five parts at most": {"thresholds": {"most": 5}},
     # in training too
     "no half turns at all": {"template": {"half_turns": False}, "pool": {"half_turns": False}, "thresholds": {"half_turns": False}},
+    "no branches of the template": {"template": {"branches": 0}},
     "no polish of the template": {"template": {"polish": 0}},
     "mean, no z-buffer": {"network": {"composition": "mean"}},
     "no perspective": {"network": {"perspective": False}},

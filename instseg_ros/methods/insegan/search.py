@@ -41,6 +41,8 @@ class Library:
         rotation: (R, 3, 3). offset: (R, K, 2) int64 pixels (row, column) from the centre. relief: (R, K) metres, depth there
             less the depth of the part's origin. valid: (R, K) bool. reach: largest offset. stride: pixels of the working
             image along a side of one of the library.
+        finer: None: all rotations are tried everywhere. (C, F) int64: the first C are, and then, where one of these is
+            among the best, the F in its row, −1 = none.
     """
 
     rotation: Tensor
@@ -49,11 +51,24 @@ class Library:
     valid: Tensor
     reach: int
     stride: int
+    finer: Tensor | None = None
+
+
+COARSE = 200
+"""Rotations that are tried everywhere before others near the best of them are: they are about 35° apart."""
 
 
 @torch.no_grad()
-def make_library(shape: Shape, rotation: Tensor, focal: float, distance: float, stride: int) -> Library:
-    """Render ``rotation`` (R, 3, 3) at ``distance`` metres with ``focal`` pixels, every ``stride``-th pixel of it."""
+def make_library(shape: Shape, rotation: Tensor, focal: float, distance: float, stride: int, coarse: int = COARSE) -> Library:
+    """Render ``rotation`` (R, 3, 3) at ``distance`` metres with ``focal`` pixels, every ``stride``-th pixel of it.
+
+    Many more than ``coarse`` rotations are searched in two steps (``Library.finer``); few, all of them.
+    """
+    finer = None
+    if len(rotation) >= 5 * coarse:  # fewer would find less than a search of all, in hardly less time
+        first = spread_rotations(coarse).to(rotation)
+        finer = _nearest(first, rotation)
+        rotation = torch.cat([first, rotation])
     reach = int(math.ceil(float(shape.extent.norm()) * focal / distance / stride))
     side = 2 * reach + 1
     K = torch.tensor([[focal / stride, 0, reach], [0, focal / stride, reach], [0, 0, 1.0]])
@@ -68,11 +83,26 @@ def make_library(shape: Shape, rotation: Tensor, focal: float, distance: float, 
     offset = torch.stack([row[order], column[order]], -1)
     valid = inside.gather(1, order)
     reach = int(offset[valid].abs().max()) if valid.any() else 0
-    return Library(rotation, offset * valid[..., None], depth.gather(1, order) - distance, valid, reach, stride)
+    return Library(rotation, offset * valid[..., None], depth.gather(1, order) - distance, valid, reach, stride, finer)
+
+
+def _nearest(first: Tensor, others: Tensor) -> Tensor:
+    """(C, F) int64: the rows of ``others`` (R, 3, 3), counted from C, that each of ``first`` (C, 3, 3) is nearest to; −1 = none."""
+    nearest = (others.flatten(1) @ first.flatten(1).T).argmax(1)  # the trace of R₁ᵀR₂ grows with their likeness
+    order = nearest.argsort(stable=True)
+    count = torch.bincount(nearest, minlength=len(first))
+    rows = torch.full((len(first), int(count.max())), -1, device=first.device)
+    rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[nearest[order]]
+    rows[nearest[order], rank] = order + len(first)
+    return rows
 
 
 SHOWN = 100
 """Best candidates among which one is looked for that stands in no other part."""
+LEAST_PIXELS = 4
+"""Of a rendering that shows so few nothing is known."""
+PAIRS = 4096
+"""Rotations at positions that are scored together; bounds the memory."""
 ANCHORS = (0.0, 0.5, 0.85)
 """Pixels that are taken to show the part, by rank from its middle (0) to its outline (1): one of them is not hidden."""
 
@@ -112,27 +142,56 @@ class PoseSearch:
 
     @torch.no_grad()
     def _scan(self, rivals: int) -> None:
-        """Score every rotation at every position, with the best of its anchors; keep the best rotations of each position."""
-        r, m = len(self.library.rotation), len(self.base)
+        """Score rotations at every position, with the best of the anchors; keep the best rotations of each position."""
+        library, m = self.library, len(self.base)
+        r = len(library.rotation if library.finer is None else library.finer)
         score = torch.full((r, m), -torch.inf, device=self.depth.device)
         origin = torch.zeros_like(score)
+        every = torch.arange(m, device=self.depth.device)
         for i in range(r):
-            count = int(self.library.valid[i].sum())
-            if count < 4 or not m:
-                continue
-            index = self._pixels(torch.tensor([i], device=self.base.device))[:, :count] + self.base[:, None]
-            gap = self.depth[index] - self.library.relief[i, :count]
-            weight = self.wanted[index]
-            for anchor in ANCHORS:
-                z = gap[:, int(anchor * (count - 1)), None]
-                off = gap - z
-                now = (weight * (off.abs() < TOLERANCE)).sum(1) - self.penalty * (off > TOLERANCE).sum(1)
-                better = now > score[i]
-                score[i] = torch.where(better, now, score[i])
-                origin[i] = torch.where(better, z[:, 0], origin[i])
-        top = score.topk(min(rivals, r), dim=0).indices.flatten()
-        position = torch.arange(m, device=top.device).repeat(min(rivals, r))
-        self.candidate, self.position, self.origin = top, position, origin[top, position]
+            if m:
+                score[i], origin[i] = self._score(torch.tensor([i], device=every.device), every)
+        if library.finer is None:
+            self._keep(score, origin, torch.arange(r, device=every.device)[:, None].expand(r, m), rivals)
+            return
+        # (4 rivals, m, F) → (4 rivals · F, m): what is finer about the best of each position.
+        rotation = library.finer[score.topk(min(4 * rivals, r), dim=0).indices].transpose(1, 2).flatten(0, 1)
+        score = torch.full(rotation.shape, -torch.inf, device=self.depth.device)
+        origin = torch.zeros_like(score)
+        there = rotation >= 0
+        pairs = zip(rotation[there].split(PAIRS), every.expand_as(rotation)[there].split(PAIRS))
+        scored = [self._score(some, positions) for some, positions in pairs]
+        if scored:
+            score[there], origin[there] = (torch.cat(values) for values in zip(*scored))
+        self._keep(score, origin, rotation, rivals)
+
+    def _keep(self, score: Tensor, origin: Tensor, rotation: Tensor, rivals: int) -> None:
+        """Of candidates (C, m) at each position the best ``rivals``."""
+        top = score.topk(min(rivals, len(score)), dim=0).indices
+        self.candidate, self.origin = rotation.gather(0, top).flatten(), origin.gather(0, top).flatten()
+        self.position = torch.arange(score.shape[1], device=score.device).repeat(len(top))
+
+    def _score(self, rotation: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and depths of the origin (M,) of rotations (M,) or (1,) of the library at positions (M,)."""
+        valid = self.library.valid[rotation]
+        count = valid.sum(1)
+        most = max(int(count.max()), 1)
+        valid = valid[:, :most]
+        index = self._pixels(rotation)[:, :most] + self.base[position][:, None]
+        gap = self.depth[index] - self.library.relief[rotation, :most]
+        if len(rotation) > 1:
+            gap.masked_fill_(~valid, -torch.inf)  # behind everything: says nothing
+        weight = self.wanted[index]
+        score = gap.new_full(position.shape, -torch.inf)
+        origin = torch.zeros_like(score)
+        for anchor in ANCHORS:
+            z = gap.gather(1, (anchor * (count - 1).clamp_min(0)).long().expand(len(gap))[:, None])
+            off = gap - z
+            now = (weight * (off.abs() < TOLERANCE)).sum(1) - self.penalty * (off > TOLERANCE).sum(1)
+            now = now.masked_fill(count < LEAST_PIXELS, -torch.inf)
+            better = now > score
+            score, origin = torch.where(better, now, score), torch.where(better, z[:, 0], origin)
+        return score, origin
 
     def _pixels(self, rotation: Tensor) -> Tensor:
         offset = self.library.offset[rotation]
