@@ -65,7 +65,7 @@ def make_library(shape: Shape, rotation: Tensor, focal: float, distance: float, 
     Many more than ``coarse`` rotations are searched in two steps (``Library.finer``); few, all of them.
     """
     finer = None
-    if len(rotation) >= 5 * coarse:  # fewer would find less than a search of all, in hardly less time
+    if len(rotation) >= 5 * coarse:  # with fewer, the first step misses more than the second saves
         first = spread_rotations(coarse).to(rotation)
         finer = _nearest(first, rotation)
         rotation = torch.cat([first, rotation])
