@@ -51,7 +51,7 @@ class TemplateConfig:
         branches: how often it is tried whether the template explains the images better with something more on a side of it
             (``branched``); each time that it does, it goes on with that.
         rate: Adam's for the template, millimetres. smooth: weight of its roughness.
-        trial_images: on which the first ellipsoids are compared.
+        trial_images: on which the first ellipsoids, and places for a branch, are compared.
     """
 
     resolution: int = 32
@@ -91,7 +91,7 @@ def first_templates(images: Tensor, camera: Camera, size: int, instances: int, c
         extent = axes + 0.4 * axes.mean()
         shapes.append(Shape.in_box(config.resolution, extent).to(images.device))
         shapes[-1].set_ellipsoid(axes)
-    return best_first(shapes, images[: config.trial_images], camera, size, instances, config, progress, "first template")
+    return best_first(shapes, images, camera, size, instances, config, progress, "first template")
 
 
 def best_first(
@@ -159,8 +159,8 @@ def learn_template(
             shape, poses = _crop(shape, poses)
         return shape, chosen, poses
 
-    common = images[order[-config.batch :]]
-    first = first_templates(images[order[: config.trial_images]], camera, size, instances, config, progress)[: config.starts]
+    trial, common = images[order[: config.trial_images]], images[order[-config.batch :]]
+    first = first_templates(trial, camera, size, instances, config, progress)[: config.starts]
     if config.starts == 1:
         shape, chosen, poses = learn(first[0], rng, range(config.rounds))
     else:
@@ -175,7 +175,6 @@ def learn_template(
             shape, chosen, poses = learn(shape, sources[best], range(config.start_rounds, config.rounds))
     grew = False
     for attempt in range(config.branches):
-        trial = images[order[: config.trial_images]]
         best = best_first(branched(shape), trial, camera, size, instances, config, progress, "branches")[:BRANCHES]
         grown = [learn(some, np.random.default_rng([seed, attempt, i, 1]), [config.rounds - 1] * BRANCH_ROUNDS) for i, some in enumerate(best)]
         left = [
