@@ -20,7 +20,7 @@ from instseg_ros.methods.insegan.normalisation import Normalisation
 from instseg_ros.methods.insegan.pose_encoder import PoseMap, candidates
 from instseg_ros.methods.insegan.refine import Camera, Poses, blend, draw, refine
 from instseg_ros.methods.insegan.rotations import exponential_map, from_six, skew, to_six
-from instseg_ros.methods.insegan.search import PoseSearch, make_library, spread_rotations, tilt_towards
+from instseg_ros.methods.insegan.search import FLOOR, PoseSearch, make_library, spread_rotations, tilt_towards
 from instseg_ros.methods.insegan.segmenter import InSeGANSegmenter, Thresholds
 from instseg_ros.methods.insegan.shape import Shape, compose, pixel_rays
 from instseg_ros.methods.insegan.solids import shared_volume
@@ -397,6 +397,46 @@ def test_what_is_left_unexplained_is_searched():
     found = add_missing(shape, library, known, observed, CAMERA, SIZE, least=0.06)
     assert found.present.all()
     assert (found.translation[1] - true.translation[0, 1]).norm() < 4e-3
+
+
+def disc(hole=0.0):
+    """Of radius 30 mm and 12 mm high, with a hole of a share of the radius."""
+    shape = Shape.in_box(32, torch.tensor([0.034, 0.034, 0.034]))
+    x, y, z = shape.voxels().unbind(-1)
+    radius = (x.square() + y.square()).sqrt()
+    field = torch.minimum(0.03 - radius, 0.006 - z.abs())
+    with torch.no_grad():
+        shape.grid.copy_((torch.minimum(field, radius - hole * 0.03) if hole else field)[None, None] * 1e3)
+    return shape
+
+
+@pytest.mark.parametrize(("template", "hole", "found"), [(0.0, 0.5, True), (0.5, 0.5, True), (0.0, 0.9, False)])
+def test_a_part_is_found_where_the_camera_looks_through_its_bore(template, hole, found):
+    """The part's origin is not seen, and if the template is closed the mouth contradicts it: not too much at half the radius."""
+    shape = disc(template)
+    observed = draw(disc(hole), poses_of([[0.0, 0.0, 0.42]]), CAMERA).image[0].detach()
+    assert observed.view(SIZE, SIZE)[SIZE // 2, SIZE // 2] < FLOOR, "the floor is seen through it"
+    nothing = Poses(torch.eye(3)[None], torch.zeros(1, 3), torch.zeros(1, dtype=torch.bool))
+    library = make_library(shape, torch.cat([torch.eye(3)[None], spread_rotations(20)]), float(K[0, 0]), 0.42, 1)
+    answer = add_missing(shape, library, nothing, observed, CAMERA, SIZE, least=0.3)
+    assert answer.present.item() == found
+    if found:
+        assert answer.rotation[0, 2, 2].abs() > 0.95 and (answer.translation[0] - torch.tensor([0.0, 0.0, 0.42])).norm() < 5e-3
+
+
+def test_an_origin_that_lies_beside_the_part_is_searched_too():
+    """An angle seen from its side: the middle of its box is not on it."""
+    shape = Shape.in_box(32, torch.tensor([0.03, 0.03, 0.03]))
+    x, y, z = shape.voxels().unbind(-1)
+    leg, foot = torch.minimum(-0.006 - x, x + 0.024), torch.minimum(-0.006 - y, y + 0.024)
+    field = torch.minimum(torch.maximum(leg, foot), torch.stack([0.024 - x.abs(), 0.024 - y.abs(), 0.006 - z.abs()]).amin(0))
+    with torch.no_grad():
+        shape.grid.copy_(field[None, None] * 1e3)
+    observed = draw(shape, poses_of([[0.002, -0.003, 0.44]]), CAMERA).image[0].detach()
+    library = make_library(shape, torch.eye(3)[None], float(K[0, 0]), 0.44, 1)
+    assert library.hollow.item() >= 2
+    _, translation, _ = PoseSearch(library, observed, CAMERA, SIZE).pick()
+    assert (translation - torch.tensor([0.002, -0.003, 0.44])).norm() < 5e-3  # about a pixel
 
 
 # the explicit encoder's training

@@ -104,7 +104,7 @@ def test_shipped_configurations_are_valid(name):
 @pytest.mark.parametrize(
     "config, word",
     [({"nets": {}}, "nets"), (GAN | {"template": {"rounds": 1}}, "explicit"), ({"network": {"kind": "explicit"}, "loss": {"matching": "ot"}}, "matching"), ({"network": {"instances": 0}}, "instances"),
-     (EXPLICIT | {"template": {"starts": 13}}, "starts"), (EXPLICIT | {"template": {"starts": 2, "start_rounds": 9}}, "start_rounds"),
+     (EXPLICIT | {"template": {"starts": 16}}, "starts"), (EXPLICIT | {"template": {"starts": 2, "start_rounds": 9}}, "start_rounds"),
      (EXPLICIT | {"network": {"kind": "explicit", "composition": "max"}}, "composition"), (EXPLICIT | {"network": {"kind": "explicit", "perspective": 1}}, "perspective"),
      (EXPLICIT | {"trainer": {"precision": "bf16-mixed"}}, "bf16-mixed"), (GAN | {"trainer": {"precision": "half"}}, "half"),
      (EXPLICIT | {"loss": {"real": 1.5}}, "real"), (EXPLICIT | {"loss": {"real": 0.0, "adversarial": 0.1}}, "between 0 and 1")],

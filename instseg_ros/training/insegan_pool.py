@@ -55,7 +55,8 @@ def find_template_and_poses(
     """Learn the template from images (N, S, S), then find the poses in up to ``pool.images`` of them.
 
     ``folder`` keeps ``template.safetensors`` and ``poses.safetensors``; what is there is taken as it is. ``template.json`` tells the
-    mismatch of the templates that were compared on the way: ``starts``, and ``branches``, a list an attempt, the first without one.
+    mismatch of the templates that were compared on the way: ``starts``; ``branches`` and ``bores``, a list an attempt, the first
+    without one.
     """
     size = network.size
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -19,20 +20,27 @@ from ..methods.insegan.flips import turn_over
 from ..methods.insegan.refine import Camera, Poses, refine
 from ..methods.insegan.search import FLOOR, PoseSearch, make_library, spread_rotations, stack
 from ..methods.insegan.shape import Shape
+from .insegan_bores import bored, drilled, united
 from .insegan_branches import branched
 
 Progress = Callable[[Iterable, str], Iterable]
 """Items and a name → the same items, with a progress bar."""
+Learned = tuple[Shape, Tensor, Poses]
+"""A template, the images of its last round and its poses in them."""
+Look = Callable[[int, Shape, Tensor, Poses], None]
+Compared = Callable[[str, list[float]], None]
 
 
-RATIOS = ((1.0, 1.0, 1.0), (1.8, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 1.0, 0.4))
-"""Half axes of the first templates, in proportion: ball, egg, cigar, disc."""
+FORMS = (((1.0, 1.0, 1.0), 0.0), ((1.8, 1.0, 1.0), 0.0), ((3.0, 1.0, 1.0), 0.0), ((1.0, 1.0, 0.4), 0.0), ((1.0, 1.0, 0.4), 0.5))
+"""Half axes of the first templates, in proportion, and radius of a hole along the last: ball, egg, cigar, disc, ring."""
 OVERLAPS = (1.0, 1.5, 2.2)
 """How often the parts would cover the foreground if none hid another."""
-BRANCHES, BRANCH_ROUNDS, BRANCH_GAIN = 2, 2, 0.006
-"""Branched templates that are learned, for how many rounds, and by how much the mismatch must fall to keep one."""
+BRANCHES, VARIANT_ROUNDS = 2, 2
+"""Branched templates that are learned, and for how many rounds variants of the template are."""
+BRANCH_GAIN, BORE_GAIN = 0.006, 0.001
+"""By how much the mismatch must fall to keep a branch, and bores: their mouths are small."""
 SETTLING_ROUNDS = 4
-"""Further rounds of a template that has grown a branch: it looks different from more sides now."""
+"""Further rounds of a template that was changed so: it looks different from more sides now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +57,10 @@ class TemplateConfig:
         starts: templates begun, each from another ellipsoid and on other images; after ``start_rounds`` of the rounds the one
             that explains ``batch`` images best goes on alone.
         branches: how often it is tried whether the template explains the images better with something more on a side of it
-            (``branched``); each time that it does, it goes on with that.
-        rate: Adam's for the template, millimetres. smooth: weight of its roughness.
+            (``branched``); each time that it does, it goes on with that. bores: whether the same is tried with holes in it (``bored``).
+        rate: Adam's for the template, millimetres.
+        smooth, detail: weight of its roughness, in the first round and from the last on; between them it falls evenly in proportion.
+            As long as the poses are bad a rough template fits their errors, later a smooth one fills its bores.
         trial_images: on which the first ellipsoids, and places for a branch, are compared.
     """
 
@@ -64,47 +74,59 @@ class TemplateConfig:
     starts: int = 1
     start_rounds: int = 2
     branches: int = 0
+    bores: bool = False
     batch: int = 16
     rate: float = 0.1
     smooth: float = 0.02
+    detail: float = 0.001
     trial_images: int = 8
 
     def __post_init__(self) -> None:
-        most = len(RATIOS) * len(OVERLAPS)
+        most = len(FORMS) * len(OVERLAPS)
         if self.branches < 0:
             raise InputError(f"template.branches must be 0 or more, got {self.branches!r}")
+        if not 0 < self.detail <= self.smooth:
+            raise InputError(f"template.detail must be positive and at most smooth = {self.smooth}, got {self.detail!r}")
         if not 1 <= self.starts <= most:
-            raise InputError(f"template.starts must lie between 1 and {most}, the ellipsoids tried, got {self.starts!r}")
+            raise InputError(f"template.starts must lie between 1 and {most}, the first templates tried, got {self.starts!r}")
         if self.starts > 1 and not 1 <= self.start_rounds <= self.rounds:
             raise InputError(f"template.start_rounds must lie between 1 and rounds = {self.rounds}, got {self.start_rounds!r}")
 
 
 def first_templates(images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, progress: Progress) -> list[Shape]:
-    """Ellipsoids of several shapes and sizes, those that explain some images (B, P) best first."""
+    """Ellipsoids of several shapes and sizes, and rings, those that explain some images (B, P) best first."""
     area = float((images > FLOOR).sum(1).float().median()) / instances
     focal, middle = focal_and_middle(images, camera)
-    trials = [(ratio, overlap) for ratio in RATIOS for overlap in OVERLAPS]
     shapes = []
-    for ratio, overlap in trials:
+    for (ratio, hole), overlap in product(FORMS, OVERLAPS):
         axes = torch.tensor(ratio)
-        axes = axes * math.sqrt(area * overlap / (math.pi * float(axes[0] * axes[1]))) * middle / focal
+        shown = math.pi * float(axes[0] * axes[1]) * (1 - hole**2)
+        axes = axes * math.sqrt(area * overlap / shown) * middle / focal
         extent = axes + 0.4 * axes.mean()
-        shapes.append(Shape.in_box(config.resolution, extent).to(images.device))
-        shapes[-1].set_ellipsoid(axes)
-    return best_first(shapes, images, camera, size, instances, config, progress, "first template")
+        shape = Shape.in_box(config.resolution, extent).to(images.device)
+        shape.set_ellipsoid(axes)
+        if hole:
+            shape = drilled(shape, 2, torch.zeros(3), hole * float(axes[0]), -float(axes[2]), float(axes[2]))
+        shapes.append(shape)
+    scores = explained_by(shapes, images, camera, size, instances, config, progress, "first template")
+    return best_first(shapes, scores)
 
 
-def best_first(
+def explained_by(
     shapes: list[Shape], images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, progress: Progress, name: str
-) -> list[Shape]:
-    """Templates in the order of how much of images (B, P) a coarse search explains with them."""
+) -> list[float]:
+    """How many working pixels of images (B, P) a coarse search explains with each template, less those it contradicts."""
     focal, middle = focal_and_middle(images, camera)
     rotations = spread_rotations(max(config.rotations // 4, 60)).to(images.device)
-    scored = []
+    scores = []
     for shape in progress(shapes, name):
         library = make_library(shape, rotations, focal, middle, stride_of(size))
-        scored.append((sum(max(score, 0.0) for image in images for *_, score in picks(library, image, camera, size, instances)), shape))
-    return [shape for _, shape in sorted(scored, key=lambda pair: -pair[0])]
+        scores.append(sum(max(score, 0.0) for image in images for *_, score in picks(library, image, camera, size, instances)))
+    return scores
+
+
+def best_first(shapes: list[Shape], scores: list[float]) -> list[Shape]:
+    return [shape for _, shape in sorted(zip(scores, shapes), key=lambda pair: -pair[0])]
 
 
 def focal_and_middle(images: Tensor, camera: Camera) -> tuple[float, float]:
@@ -134,77 +156,130 @@ def search_poses(shape: Shape, images: Tensor, camera: Camera, size: int, instan
     return stack(found, instances)
 
 
+class _Learner:
+    """Learns templates from images (N, P) of ``instances`` parts each."""
+
+    def __init__(self, images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, progress: Progress, look: Look) -> None:
+        self.images, self.camera, self.size, self.instances = images, camera, size, instances
+        self.config, self.progress, self.look = config, progress, look
+
+    def first(self, trial: Tensor) -> list[Shape]:
+        return first_templates(trial, self.camera, self.size, self.instances, self.config, self.progress)
+
+    def rounds(self, shape: Shape, rng: np.random.Generator, rounds: Iterable[int]) -> Learned:
+        """Turns of search and fit, each on other images."""
+        c = self.config
+        for turn in rounds:
+            chosen = self.images[rng.choice(len(self.images), min(c.images, len(self.images)), replace=False)]
+            rotations = max(round(c.rotations * max((turn + 1) / c.rounds, 1 / 3)), 24)
+            poses = search_poses(shape, chosen, self.camera, self.size, self.instances, rotations, self.progress)
+            smooth = c.smooth * (c.detail / c.smooth) ** (turn / (c.rounds - 1) if c.rounds > 1 else 1.0)
+            poses = _fit(shape, chosen, poses, self.camera, c, c.steps, smooth, self.progress, f"template {turn + 1}/{c.rounds}")
+            self.look(turn, shape, chosen, poses)
+            shape, poses = _crop(shape, poses)
+        return shape, chosen, poses
+
+    def polished(self, learned: Learned) -> Shape:
+        """Turns of fit alone, on the images of the last round."""
+        c, (shape, chosen, poses) = self.config, learned
+        for turn in range(c.polish):
+            poses = _fit(shape, chosen, poses, self.camera, c, c.steps // 2, c.detail, self.progress, f"polish {turn + 1}/{c.polish}")
+            self.look(c.rounds + turn, shape, chosen, poses)
+            shape, poses = _crop(shape, poses)
+        return shape
+
+    def unexplained(self, shape: Shape, images: Tensor, rotations: int) -> float:
+        """Mean mismatch of images (B, P) and the template in the poses that are found for it, in [0, 1)."""
+        poses = search_poses(shape, images, self.camera, self.size, self.instances, max(rotations, 24), self.progress)
+        return float(refine(shape, poses, images, self.camera, steps=self.config.steps)[1].mean())
+
+    def branched(self, shape: Shape, trial: Tensor) -> list[Shape]:
+        """The templates with a branch that explain ``trial`` best."""
+        shapes = branched(shape)
+        return best_first(shapes, self._explain(shapes, trial, "branches"))[:BRANCHES]
+
+    def bored(self, shape: Shape, trial: Tensor) -> list[Shape]:
+        """The template with the bores that explain more of ``trial``, one after another; nothing where none does."""
+        shapes = bored(shape)
+        (without, *scores) = self._explain([shape, *shapes], trial, "bores")
+        good = best_first(shapes, scores)[: sum(score > without for score in scores)]
+        if not good:
+            return []
+        most, result = max(scores), good[0]
+        for other in good[1:]:
+            both = united(result, other)
+            (score,) = self._explain([both], trial, "bores")
+            if score > most:
+                most, result = score, both
+        return [result]
+
+    def _explain(self, shapes: list[Shape], trial: Tensor, name: str) -> list[float]:
+        return explained_by(shapes, trial, self.camera, self.size, self.instances, self.config, self.progress, name)
+
+    def best_of(
+        self, shape: Shape, variants: list[Shape], seed: tuple[int, int, int], name: str, common: Tensor, gain: float, compared: Compared
+    ) -> tuple[Learned, bool]:
+        """What becomes in some rounds of the variant that leaves least of ``common`` unexplained, or of the template itself.
+
+        Returns:
+            it, and whether it is a variant: one whose mismatch is lower by ``gain`` than that of the template after as many rounds.
+        """
+        c, (run, attempt, kind) = self.config, seed
+        every = [shape, *variants]
+        sources = (np.random.default_rng([run, attempt, i, kind]) for i in range(len(every)))
+        learned = [self.rounds(some, source, [c.rounds - 1] * VARIANT_ROUNDS) for some, source in zip(every, sources)]
+        left = [self.unexplained(some, common, c.rotations) for some, *_ in learned]
+        compared(name, left)
+        best = left.index(min(left))
+        kept = left[best] <= left[0] - gain
+        return learned[best if kept else 0], kept
+
+
 def learn_template(
     images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, seed: int, progress: Progress,
-    look: Callable[[int, Shape, Tensor, Poses], None] = lambda *_: None,
-    compared: Callable[[str, list[float]], None] = lambda *_: None,
-) -> Shape:
+    look: Look = lambda *_: None, compared: Compared = lambda *_: None,
+) -> Shape:  # fmt: skip
     """Template from images (N, P) of ``instances`` parts each.
 
     Args:
         look: called after each round with the round, the template, some images and their poses; for pictures and logs.
-        compared: called with ``starts`` and the mismatch of each, where there are several; and with ``branches`` and the mismatch without
-            and with each of those that were learned.
+        compared: called with ``starts`` and the mismatch of each, where there are several; and with ``branches`` or ``bores`` and the
+            mismatch without them and with each of those that were learned, after as many rounds.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(images))
-
-    def learn(shape: Shape, rng: np.random.Generator, rounds: Iterable[int]) -> tuple[Shape, Tensor, Poses]:
-        for turn in rounds:
-            chosen = images[rng.choice(len(images), min(config.images, len(images)), replace=False)]
-            share = (turn + 1) / config.rounds
-            poses = search_poses(shape, chosen, camera, size, instances, max(round(config.rotations * max(share, 1 / 3)), 24), progress)
-            poses = _fit(shape, chosen, poses, camera, config, config.steps, progress, f"template {turn + 1}/{config.rounds}")
-            look(turn, shape, chosen, poses)
-            shape, poses = _crop(shape, poses)
-        return shape, chosen, poses
-
+    learner = _Learner(images, camera, size, instances, config, progress, look)
     trial, common = images[order[: config.trial_images]], images[order[-config.batch :]]
-    first = first_templates(trial, camera, size, instances, config, progress)[: config.starts]
+    first = learner.first(trial)[: config.starts]
     if config.starts == 1:
-        shape, chosen, poses = learn(first[0], rng, range(config.rounds))
+        learned = learner.rounds(first[0], rng, range(config.rounds))
     else:
         # A template that took half a part for a part stays so: local minima are left by starting anew, not by going on.
         sources = [rng, *(np.random.default_rng([seed, i]) for i in range(1, config.starts))]
-        begun = [learn(shape, source, range(config.start_rounds)) for shape, source in zip(first, sources)]
-        left = [unexplained_by(shape, common, camera, size, instances, config, config.rotations // 3, progress) for shape, *_ in begun]
+        begun = [learner.rounds(shape, source, range(config.start_rounds)) for shape, source in zip(first, sources)]
+        left = [learner.unexplained(shape, common, config.rotations // 3) for shape, *_ in begun]
         compared("starts", left)
         best = left.index(min(left))
-        shape, chosen, poses = begun[best]
+        learned = begun[best]
         if config.start_rounds < config.rounds:
-            shape, chosen, poses = learn(shape, sources[best], range(config.start_rounds, config.rounds))
-    grew = False
+            learned = learner.rounds(learned[0], sources[best], range(config.start_rounds, config.rounds))
+    changed = False
     for attempt in range(config.branches):
-        best = best_first(branched(shape), trial, camera, size, instances, config, progress, "branches")[:BRANCHES]
-        grown = [learn(some, np.random.default_rng([seed, attempt, i, 1]), [config.rounds - 1] * BRANCH_ROUNDS) for i, some in enumerate(best)]
-        left = [
-            unexplained_by(some, common, camera, size, instances, config, config.rotations, progress)
-            for some in (shape, *(some for some, *_ in grown))
-        ]
-        compared("branches", left)
-        if min(left) > left[0] - BRANCH_GAIN:
+        variants = learner.branched(learned[0], trial)
+        learned, kept = learner.best_of(learned[0], variants, (seed, attempt, 1), "branches", common, BRANCH_GAIN, compared)
+        changed |= kept
+        if not kept:
             break
-        shape, chosen, poses = grown[left.index(min(left)) - 1]
-        grew = True
-    if grew:
-        shape, chosen, poses = learn(shape, np.random.default_rng([seed, 2]), [config.rounds - 1] * SETTLING_ROUNDS)
-    for turn in range(config.polish):
-        poses = _fit(shape, chosen, poses, camera, config, config.steps // 2, progress, f"polish {turn + 1}/{config.polish}")
-        look(config.rounds + turn, shape, chosen, poses)
-        shape, poses = _crop(shape, poses)
-    return shape
-
-
-def unexplained_by(
-    shape: Shape, images: Tensor, camera: Camera, size: int, instances: int, config: TemplateConfig, rotations: int, progress: Progress
-) -> float:
-    """Mean mismatch of images (B, P) and the template in the poses that are found for it, in [0, 1)."""
-    poses = search_poses(shape, images, camera, size, instances, max(rotations, 24), progress)
-    return float(refine(shape, poses, images, camera, steps=config.steps)[1].mean())
+    if config.bores and (variants := learner.bored(learned[0], torch.cat([trial, common]))):
+        learned, kept = learner.best_of(learned[0], variants, (seed, 0, 2), "bores", common, BORE_GAIN, compared)
+        changed |= kept
+    if changed:
+        learned = learner.rounds(learned[0], np.random.default_rng([seed, 2]), [config.rounds - 1] * SETTLING_ROUNDS)
+    return learner.polished(learned)
 
 
 def _fit(
-    shape: Shape, images: Tensor, poses: Poses, camera: Camera, config: TemplateConfig, steps: int, progress: Progress, name: str
+    shape: Shape, images: Tensor, poses: Poses, camera: Camera, config: TemplateConfig, steps: int, smooth: float, progress: Progress, name: str
 ) -> Poses:
     """Fit poses, and then poses and template, to images (N, P).
 
@@ -218,7 +293,7 @@ def _fit(
         now, _ = refine(shape, now, batch, camera, steps=steps // 2)
         if config.half_turns:
             now, _ = turn_over(shape, now, batch, camera)
-        now, _ = refine(shape, now, batch, camera, steps=steps, update=optimizer, regulariser=config.smooth)
+        now, _ = refine(shape, now, batch, camera, steps=steps, update=optimizer, regulariser=smooth)
         fitted.append(now)
     return Poses(*(torch.cat([getattr(now, key) for now in fitted]) for key in ("rotation", "translation", "present")))
 

@@ -18,6 +18,8 @@ OFF: dict[str, dict[str, dict[str, Any]]] = {
     # in training too
     "no half turns at all": {"template": {"half_turns": False}, "pool": {"half_turns": False}, "thresholds": {"half_turns": False}},
     "no branches of the template": {"template": {"branches": 0}},
+    "no bores in the template": {"template": {"bores": False}},
+    "smooth to the last": {"template": {"detail": 0.02}},
     "no polish of the template": {"template": {"polish": 0}},
     "mean, no z-buffer": {"network": {"composition": "mean"}},
     "no perspective": {"network": {"perspective": False}},

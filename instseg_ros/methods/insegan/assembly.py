@@ -11,6 +11,8 @@ from .search import FLOOR, TOLERANCE, Library, PoseSearch
 from .shape import Shape
 from .solids import shared_volume
 
+CONTRADICTED = 0.5
+"""What a contradicted pixel costs, in explained ones: less, for a searched pose is some degrees off, and bores are deeper than the template's."""
 SHARED = 0.3
 """Of the smaller share of two parts' volumes, from which they cannot both be there."""
 
@@ -82,7 +84,7 @@ def add_missing(
     area = library.valid.sum(1).float().mean() * library.stride**2
     if (rest > FLOOR).sum() < least * area:
         return poses
-    search = PoseSearch(library, observed, camera, size, wanted=rest > FLOOR, least=float(least * area))
+    search = PoseSearch(library, observed, camera, size, wanted=rest > FLOOR, least=float(least * area), penalty=CONTRADICTED)
     rotation, translation, present = poses.rotation.clone(), poses.translation.clone(), poses.present.clone()
 
     def taken(r: Tensor, t: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ def prune(shape: Shape, poses: Poses, observed: Tensor, camera: Camera, *, least
         explained, contradicted = evidence(scene.depth[b], scene.opacity[b], observed[b], camera)
         shown = explained & (scene.visibility[b] > 0.5)
         area = (scene.opacity[b] > 0.5).sum(1).clamp_min(1)
-        gain = shown.sum(1) - 0.5 * contradicted.sum(1)
+        gain = shown.sum(1) - CONTRADICTED * contradicted.sum(1)
         present[b] &= gain >= least * area
         shared = shared_volume(shape, (poses.rotation[b], poses.translation[b]), (poses.rotation[b], poses.translation[b]))
         clash = torch.maximum(shared, shared.T) > SHARED

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from scipy.ndimage import binary_fill_holes
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,6 +42,7 @@ class Library:
         rotation: (R, 3, 3). offset: (R, K, 2) int64 pixels (row, column) from the centre. relief: (R, K) metres, depth there
             less the depth of the part's origin. valid: (R, K) bool. reach: largest offset. stride: pixels of the working
             image along a side of one of the library.
+        hollow: (R,) int64, pixels from the part's origin to the nearest that shows it: more than 0 where one looks through a ring, or past an angle.
         finer: None: all rotations are tried everywhere. (C, F) int64: the first C are, and then, where one of these is
             among the best, the F in its row, −1 = none.
     """
@@ -51,6 +53,7 @@ class Library:
     valid: Tensor
     reach: int
     stride: int
+    hollow: Tensor
     finer: Tensor | None = None
 
 
@@ -83,7 +86,8 @@ def make_library(shape: Shape, rotation: Tensor, focal: float, distance: float, 
     offset = torch.stack([row[order], column[order]], -1)
     valid = inside.gather(1, order)
     reach = int(offset[valid].abs().max()) if valid.any() else 0
-    return Library(rotation, offset * valid[..., None], depth.gather(1, order) - distance, valid, reach, stride, finer)
+    hollow = offset[:, 0].abs().amax(1) * valid[:, 0]
+    return Library(rotation, offset * valid[..., None], depth.gather(1, order) - distance, valid, reach, stride, hollow, finer)
 
 
 def _nearest(first: Tensor, others: Tensor) -> Tensor:
@@ -135,7 +139,12 @@ class PoseSearch:
         self.wanted = F.pad(part.float(), pad).flatten()
         # No part explains more than what is wanted within its reach.
         within = F.avg_pool2d(part.float()[None], 2 * reach + 1, 1, reach, divisor_override=1)[0] * stride**2
-        rows, columns = torch.nonzero((image > FLOOR) & (within >= least), as_tuple=True)
+        # The origin of a part is seen on a part, or in the hole of one; of a hollow one also beside it.
+        closed = _without_holes(image > FLOOR)
+        beside = _grown(closed, int(library.hollow.max())) & ~closed
+        places = [torch.nonzero(some & (within >= least)) for some in (closed, beside)]
+        self.closed = len(places[0])
+        rows, columns = torch.cat(places).unbind(1)
         self.base = (rows + reach) * self.wide + columns + reach
         self.ray = camera.rays.view(size, size, 3)[::stride, ::stride][rows, columns]
         self._scan(rivals)
@@ -148,9 +157,10 @@ class PoseSearch:
         score = torch.full((r, m), -torch.inf, device=self.depth.device)
         origin = torch.zeros_like(score)
         every = torch.arange(m, device=self.depth.device)
-        for i in range(r):
-            if m:
-                score[i], origin[i] = self._score(torch.tensor([i], device=every.device), every)
+        for i, hollow in enumerate((library.hollow[:r] > 0).tolist()):
+            some = every if hollow else every[: self.closed]
+            if len(some):
+                score[i, : len(some)], origin[i, : len(some)] = self._score(torch.tensor([i], device=every.device), some)
         if library.finer is None:
             self._keep(score, origin, torch.arange(r, device=every.device)[:, None].expand(r, m), rivals)
             return
@@ -225,6 +235,16 @@ class PoseSearch:
         best = int(top[free[0]])
         self.wanted[self.index[best][self.explained[best]]] = 0.0
         return rotation[free[0]], translation[free[0]], float(score[best]) * self.library.stride**2
+
+
+def _without_holes(mask: Tensor) -> Tensor:
+    """A mask (H, W) and what it surrounds."""
+    return torch.from_numpy(binary_fill_holes(mask.cpu().numpy())).to(mask.device)
+
+
+def _grown(mask: Tensor, pixels: int) -> Tensor:
+    """A mask (H, W) and what is up to ``pixels`` from it along rows and columns."""
+    return F.max_pool2d(mask[None].float(), 2 * pixels + 1, 1, pixels)[0] > 0 if pixels else mask
 
 
 def tilt_towards(ray: Tensor) -> Tensor:
