@@ -327,6 +327,14 @@ def test_a_search_in_two_steps_finds_what_a_search_of_all_finds():
     assert (two_steps <= every + 1e-3).all() and (two_steps > 0.8 * every).all() and two_steps.sum() > 0.93 * every.sum()
 
 
+@pytest.mark.parametrize("coarse", [40, 400])
+def test_a_search_where_too_little_is_wanted_finds_nothing(coarse):
+    observed = draw(cigar(), poses_of([[0.0, 0.0, 0.45]]), CAMERA).image[0].detach()
+    library = make_library(cigar(), spread_rotations(400), 130.0, 0.45, 1, coarse)
+    rotation, translation, score = PoseSearch(library, observed, CAMERA, SIZE, least=1e4).pick()
+    assert rotation.shape == (3, 3) and translation.shape == (3,) and score == -math.inf
+
+
 def test_tilting_takes_the_axis_to_the_ray_and_keeps_the_rest():
     rays = torch.tensor([[0.1, -0.2, 1.0], [0.0, 0.0, 1.0]])
     r = tilt_towards(rays)

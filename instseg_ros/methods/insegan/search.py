@@ -169,9 +169,9 @@ class PoseSearch:
         score = torch.full(rotation.shape, -torch.inf, device=self.depth.device)
         origin = torch.zeros_like(score)
         there = rotation >= 0
-        pairs = zip(rotation[there].split(PAIRS), every.expand_as(rotation)[there].split(PAIRS))
-        scored = [self._score(some, positions) for some, positions in pairs]
-        if scored:
+        if there.any():
+            pairs = zip(rotation[there].split(PAIRS), every.expand_as(rotation)[there].split(PAIRS))
+            scored = [self._score(some, positions) for some, positions in pairs]
             score[there], origin[there] = (torch.cat(values) for values in zip(*scored))
         self._keep(score, origin, rotation, rivals)
 
