@@ -10,11 +10,11 @@ import torch
 pytest.importorskip("pytorch_lightning", reason="needs requirements/train.txt")
 
 from instseg_ros.errors import InputError
-from instseg_ros.methods.insegan.refine import Camera, Poses, draw
-from instseg_ros.methods.insegan.search import spread_rotations
+from instseg_ros.methods.insegan.refine import Camera
 from instseg_ros.methods.insegan.shape import Shape, pixel_rays
 from instseg_ros.training.insegan_bores import RADIUS, bored, drilled, united
 from instseg_ros.training.insegan_template import TemplateConfig, first_templates, learn_template
+from solid_images import turned
 
 SIZE = 20
 CAMERA = Camera(pixel_rays(torch.tensor([[137.0, 0, 9.5], [0, 137.0, 9.5], [0, 0, 1]]), SIZE, SIZE), 0.38, 0.52)
@@ -31,15 +31,6 @@ def box(*half_sides: float) -> Shape:
 
 def volume(shape: Shape) -> float:
     return float((shape.grid > 0).sum()) * VOXEL**3
-
-
-def images(shape: Shape, count: int) -> torch.Tensor:
-    """(count, P) values of one solid each, turned anyhow."""
-    order = torch.randperm(400, generator=torch.Generator().manual_seed(0))[:count]
-    rotation = spread_rotations(400)[order].view(count, 1, 3, 3)
-    translation = torch.tensor([0.0, 0.0, 0.45]).expand(count, 1, 3)
-    with torch.no_grad():
-        return draw(shape, Poses(rotation, translation, torch.ones(count, 1, dtype=torch.bool)), CAMERA).image.clamp(-1, 1)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -74,7 +65,7 @@ def test_where_there_is_a_bore_none_is_tried():
 
 def test_a_ring_is_begun_as_a_ring():
     ring = drilled(box(0.026, 0.026, 0.01), 2, torch.zeros(3), 0.014, -0.01, 0.01)
-    first = first_templates(images(ring, 6), CAMERA, SIZE, 1, CONFIG, lambda items, name: items)[0]
+    first = first_templates(turned(ring, 6, CAMERA), CAMERA, SIZE, 1, CONFIG, lambda items, name: items)[0]
     assert first.field(torch.zeros(1, 3)) < 0
 
 
@@ -97,7 +88,7 @@ def test_bores_are_kept_where_they_explain_the_images_better(monkeypatch):
     monkeypatch.setattr("instseg_ros.training.insegan_template.first_templates", lambda *_: [rod])
     left = []
     shape = learn_template(
-        images(pipe, 10), CAMERA, SIZE, 1, CONFIG, 0, lambda items, name: items, compared=lambda what, values: left.append((what, values))
+        turned(pipe, 10, CAMERA), CAMERA, SIZE, 1, CONFIG, 0, lambda items, name: items, compared=lambda what, values: left.append((what, values))
     )
     assert shape.field(torch.zeros(1, 3)) < 0
     ((what, (without, with_bores)),) = left
@@ -110,7 +101,7 @@ def test_bores_that_explain_no_more_of_the_images_are_not_even_learned(monkeypat
     # Nothing is moved: the template stays the truth, and every hole in it is contradicted or hides something.
     monkeypatch.setattr("instseg_ros.training.insegan_template._fit", lambda shape, images, poses, *_: poses)
     left = []
-    learn_template(images(rod, 10), CAMERA, SIZE, 1, CONFIG, 0, lambda items, name: items, compared=lambda what, values: left.append((what, values)))
+    learn_template(turned(rod, 10, CAMERA), CAMERA, SIZE, 1, CONFIG, 0, lambda items, name: items, compared=lambda what, values: left.append((what, values)))
     assert not left
 
 

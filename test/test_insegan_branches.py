@@ -8,11 +8,11 @@ import torch
 pytest.importorskip("pytorch_lightning", reason="needs requirements/train.txt")
 
 from instseg_ros.errors import InputError
-from instseg_ros.methods.insegan.refine import Camera, Poses, draw
-from instseg_ros.methods.insegan.search import spread_rotations
+from instseg_ros.methods.insegan.refine import Camera
 from instseg_ros.methods.insegan.shape import Shape, pixel_rays
 from instseg_ros.training.insegan_branches import branched
 from instseg_ros.training.insegan_template import TemplateConfig, learn_template
+from solid_images import turned
 
 SIZE = 32
 CAMERA = Camera(pixel_rays(torch.tensor([[220.0, 0, 15.5], [0, 220.0, 15.5], [0, 0, 1]]), SIZE, SIZE), 0.38, 0.52)
@@ -29,15 +29,6 @@ def solid(*half_axes: float, stem: float = 0.0) -> Shape:
         with torch.no_grad():
             shape.grid.copy_(torch.maximum(shape.grid[0, 0], bar * 1e3)[None, None])
     return shape
-
-
-def images(shape: Shape, count: int) -> torch.Tensor:
-    """(count, P) values of one solid each, turned anyhow."""
-    order = torch.randperm(400, generator=torch.Generator().manual_seed(0))[:count]
-    rotation = spread_rotations(400)[order].view(count, 1, 3, 3)
-    translation = torch.tensor([0.0, 0.0, 0.45]).expand(count, 1, 3)
-    with torch.no_grad():
-        return draw(shape, Poses(rotation, translation, torch.ones(count, 1, dtype=torch.bool)), CAMERA).image.clamp(-1, 1)
 
 
 def sides(shape: Shape) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,7 +63,7 @@ def test_a_branch_is_kept_where_it_explains_the_images_better(helps, monkeypatch
     monkeypatch.setattr("instseg_ros.training.insegan_template.branched", lambda _: [far, tee] if helps else [far])
     left = []
     shape = learn_template(
-        images(tee if helps else rod, 12), CAMERA, SIZE, 1, CONFIG, 0, lambda items, name: items, compared=lambda what, values: left.append((what, values))
+        turned(tee if helps else rod, 12, CAMERA), CAMERA, SIZE, 1, CONFIG, 0, lambda items, name: items, compared=lambda what, values: left.append((what, values))
     )
     low, high = sides(shape)
     thick, wide, long = (high - low).sort().values.tolist()

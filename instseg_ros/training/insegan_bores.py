@@ -25,10 +25,10 @@ def bored(shape: Shape) -> list[Shape]:
 
     Bores lie in the middle and, where there is room, towards the sides. An empty template has none.
     """
-    inside = shape.voxels()[shape.grid[0, 0] > 0]
-    if not len(inside):
+    bounds = shape.bounds()
+    if bounds is None:
         return []
-    low, high = inside.amin(0), inside.amax(0)
+    low, high = bounds
     middle, half = (low + high) / 2, (high - low) / 2
     result = []
     for axis in range(3):

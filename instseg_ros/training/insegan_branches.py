@@ -24,10 +24,10 @@ def branched(shape: Shape) -> list[Shape]:
 
     An empty template has none.
     """
-    inside = shape.voxels()[shape.grid[0, 0] > 0]
-    if not len(inside):
+    bounds = shape.bounds()
+    if bounds is None:
         return []
-    low, high = inside.amin(0), inside.amax(0)
+    low, high = bounds
     middle, half = (low + high) / 2, (high - low) / 2
     radius = RADIUS * half.min()
     along = [[0.0] if side < 2 * radius else [-float(side - radius), 0.0, float(side - radius)] for side in half]

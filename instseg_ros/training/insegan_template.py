@@ -163,9 +163,6 @@ class _Learner:
         self.images, self.camera, self.size, self.instances = images, camera, size, instances
         self.config, self.progress, self.look = config, progress, look
 
-    def first(self, trial: Tensor) -> list[Shape]:
-        return first_templates(trial, self.camera, self.size, self.instances, self.config, self.progress)
-
     def rounds(self, shape: Shape, rng: np.random.Generator, rounds: Iterable[int]) -> Learned:
         """Turns of search and fit, each on other images."""
         c = self.config
@@ -250,7 +247,7 @@ def learn_template(
     order = rng.permutation(len(images))
     learner = _Learner(images, camera, size, instances, config, progress, look)
     trial, common = images[order[: config.trial_images]], images[order[-config.batch :]]
-    first = learner.first(trial)[: config.starts]
+    first = first_templates(trial, camera, size, instances, config, progress)[: config.starts]
     if config.starts == 1:
         learned = learner.rounds(first[0], rng, range(config.rounds))
     else:

@@ -115,6 +115,12 @@ class Shape(nn.Module):
         return pose, pixel, near[pose, pixel].clamp_min(1e-3), far[pose, pixel]
 
     @torch.no_grad()
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """Lowest and highest corner (3,) of the solid's bounding box, metres, part frame; None where there is no solid."""
+        inside = self.voxels()[self.grid[0, 0] > 0]
+        return (inside.amin(0), inside.amax(0)) if len(inside) else None
+
+    @torch.no_grad()
     def cropped(self, margin: float = 0.2) -> tuple[Shape, Tensor]:
         """The same solid in a box that fits it: its bounding box, with ``margin`` of the mean side to grow on every side.
 
