@@ -55,6 +55,7 @@ class Client(Node):
         super().__init__("client", namespace=namespace, context=context, cli_args=["--ros-args", *words] if words else None)
         self.peer: SegmenterNode | None = None
         self.heard: dict[str, list[Any]] = defaultdict(list)
+        self._callers: dict[str, Any] = {}
         self._node = f"{namespace}{node}"
         self._inputs = {n: self.create_publisher(t, n, QoSProfile(depth=10)) for n, t in (inputs or INPUTS).items()}
         self.create_subscription(DiagnosticArray, "/diagnostics", self.heard["diagnostics"].append, 10)
@@ -161,8 +162,13 @@ class Client(Node):
         return next(future.result() for future in futures if future.done())
 
     def _client(self, type_: type, name: str) -> Any:
-        client = self.create_client(type_, f"{self._node}/{name}")
+        """The client of a service; where the node runs in this process, it knows of the client: else it would answer nobody."""
+        if name not in self._callers:
+            self._callers[name] = self.create_client(type_, f"{self._node}/{name}")
+        client = self._callers[name]
         assert client.wait_for_service(PATIENCE), f"no service {name}"
+        if self.peer is not None and hasattr(self.peer, "count_clients"):  # not before Jazzy
+            wait_until(lambda: self.peer.count_clients(client.service_name) > 0, f"the node to know of the client of {name}")
         return client
 
     def end(self) -> None:
