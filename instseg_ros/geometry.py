@@ -41,15 +41,6 @@ def crop_intrinsics(K: np.ndarray, left: int, top: int) -> np.ndarray:
     return cropped
 
 
-QUARTER_TURN = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-"""Motion of camera points when the image is turned a quarter counter-clockwise (np.rot90)."""
-
-
-def turn_intrinsics(K: np.ndarray, width: int) -> np.ndarray:
-    """Intrinsics (3, 3) of an image of ``width`` pixels after a quarter turn counter-clockwise (np.rot90)."""
-    return np.array([[K[1, 1], 0, K[1, 2]], [0, K[0, 0], width - 1 - K[0, 2]], [0, 0, 1]])
-
-
 def label_moments(labels: np.ndarray, points: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First and second central moments of the points of every label.
 

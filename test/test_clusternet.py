@@ -8,12 +8,13 @@ import torch
 
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
-from instseg_ros.geometry import QUARTER_TURN, deproject, label_moments, sqrt_covariance
+from instseg_ros.geometry import deproject, label_moments, sqrt_covariance
 from instseg_ros.methods.clusternet.inputs import INPUT_CHANNELS, fill_depth, network_inputs
 from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction, add_inputs
 from instseg_ros.methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds, fold_batch_norm
 from instseg_ros.methods.clusternet.turns import mean_over_turns
-from instseg_ros.training.augment import MIRROR, Sample, crop, drop_patches, mirror, recolor, turn
+from instseg_ros.methods.turned_views import MIRROR, TURNS
+from instseg_ros.training.augment import Sample, crop, drop_patches, mirror, recolor, turn
 from instseg_ros.training.clusternet import LossConfig, clusternet_losses, total_loss
 from instseg_ros.training.optimizer import learning_rate_factor
 from instseg_ros.training.targets import center_candidates, feature_table, radius_table
@@ -247,10 +248,12 @@ def test_windows_are_around_parts_or_anywhere():
 
 
 def test_four_turns_are_the_identity_and_a_turn_keeps_handedness():
-    before, after = scene(), turn(scene(), 4)
+    before = after = scene()
+    for _ in range(4):
+        after = turn(after, 1)
     np.testing.assert_array_equal(before.labels, after.labels)
     np.testing.assert_allclose(before.K, after.K)
-    assert np.linalg.det(QUARTER_TURN) == 1 and np.linalg.det(MIRROR) == -1
+    assert np.linalg.det(TURNS[1].motion) == 1 and np.linalg.det(MIRROR.motion) == -1
 
 
 def test_patches_only_remove_readings():
@@ -362,7 +365,7 @@ def test_turns_of_the_camera_are_undone(turns, sizes):
 
     def predict(view):
         """A network without error that sees one part, in the axes of the camera as it is rolled."""
-        motion = np.linalg.matrix_power(QUARTER_TURN, len(seen) * 4 // turns)
+        motion = TURNS[len(seen) * 4 // turns].motion
         seen.append(view.depth.shape)
         six = feature_table(np.zeros((1, 3)), (motion @ covariance @ motion.T)[None], moments=True)[0, 3:]
         votes = motion @ goal - deproject(view.depth, view.K)

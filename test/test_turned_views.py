@@ -10,12 +10,14 @@ import torch
 
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
-from instseg_ros.geometry import QUARTER_TURN, deproject
+from instseg_ros.geometry import deproject
 from instseg_ros.methods.layered.network import STRIDE, LayeredConfig, LayeredEmbeddings, Prediction
 from instseg_ros.methods.layered.segmenter import LayeredSegmenter, Thresholds
 from instseg_ros.methods.layered.turns import LATE, joined_views
 from instseg_ros.methods.turned_views import TURNS, padded, views_of
 
+QUARTER_TURN = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+"""Motion of camera points when the image is turned a quarter counter-clockwise."""
 K = np.array([[90.0, 0, 30.5], [0, 80.0, 21.25], [0, 0, 1]])
 
 

@@ -27,6 +27,22 @@ class View(NamedTuple):
         motion = np.diag([-1.0 if self.columns else 1.0, -1.0 if self.rows else 1.0, 1.0])
         return motion[[1, 0, 2]] if self.transpose else motion
 
+    def image(self, image: np.ndarray, late: int = 0) -> np.ndarray:
+        """An image (H, W, …) seen this way; ``late`` as of :meth:`frame`."""
+        for axis, reverse in ((0, self.rows), (1, self.columns)):
+            if reverse:
+                size = image.shape[axis]
+                image = np.take(image, np.clip(size - 1 + late - np.arange(size), 0, size - 1), axis)
+        return np.ascontiguousarray(image.swapaxes(0, 1) if self.transpose else image)
+
+    def intrinsics(self, K: np.ndarray, shape: tuple[int, int], late: int = 0) -> np.ndarray:
+        """Intrinsics (3, 3) of an image of ``shape`` (H, W) seen this way; ``late`` as of :meth:`frame`."""
+        K = K.copy()
+        for axis, reverse in ((0, self.rows), (1, self.columns)):
+            if reverse:
+                K[1 - axis, 2] = shape[axis] - 1 + late - K[1 - axis, 2]
+        return K[[1, 0, 2]][:, [1, 0, 2]] if self.transpose else K
+
     def frame(self, frame: Frame, late: int = 0) -> Frame:
         """The frame seen this way, with its intrinsics.
 
@@ -34,22 +50,9 @@ class View(NamedTuple):
             late: pixels that a reversed axis starts beyond the image's end, where the last pixel is repeated. Cells of S × S pixels that
                 stand for pixel S // 2 of theirs come to lie on cells by 2 (S // 2) − S + 1.
         """
-        height, width = frame.shape
-        last = (height - 1 + late, width - 1 + late)
-        index = [np.clip(end - np.arange(size), 0, size - 1) for size, end in zip(frame.shape, last)]
-        K = frame.K.copy()
-        for axis, reverse in ((0, self.rows), (1, self.columns)):
-            if reverse:
-                K[1 - axis, 2] = last[axis] - K[1 - axis, 2]
-        if self.transpose:
-            K = K[[1, 0, 2]][:, [1, 0, 2]]
-
-        def seen(image: np.ndarray) -> np.ndarray:
-            image = image[index[0]] if self.rows else image
-            image = image[:, index[1]] if self.columns else image
-            return np.ascontiguousarray(image.swapaxes(0, 1) if self.transpose else image)
-
-        return Frame(seen(frame.depth), K, None if frame.color is None else seen(frame.color), frame.stamp_ns, frame.frame_id)
+        color = None if frame.color is None else self.image(frame.color, late)
+        K = self.intrinsics(frame.K, frame.shape, late)
+        return Frame(self.image(frame.depth, late), K, color, frame.stamp_ns, frame.frame_id)
 
     def back(self, image: Tensor) -> Tensor:
         """An image (…, h, w) of the frame seen this way, as it lies in the frame itself."""
@@ -60,6 +63,8 @@ class View(NamedTuple):
 
 TURNS = (View(False, False, False), View(False, True, True), View(True, True, False), View(True, False, True))
 """Rolls by 0, 1, 2 and 3 quarters, counter-clockwise in the image (np.rot90)."""
+MIRROR = View(False, True, False)
+"""Left and right."""
 
 
 def views_of(turns: int, mirror: bool = False) -> list[View]:

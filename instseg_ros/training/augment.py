@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from ..geometry import QUARTER_TURN, crop_intrinsics, turn_intrinsics
-
-MIRROR = np.diag([-1.0, 1.0, 1.0])
+from ..geometry import crop_intrinsics
+from ..methods.turned_views import MIRROR, TURNS, View
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,27 +64,23 @@ def crop(sample: Sample, size: int, rng: np.random.Generator, *, anywhere: float
 
 def turn(sample: Sample, quarters: int) -> Sample:
     """Roll the camera by ``quarters`` · 90° (counter-clockwise in the image): exact, nothing is resampled."""
-    for _ in range(quarters % 4):
-        sample = _moved(sample, np.rot90, turn_intrinsics(sample.K, sample.labels.shape[1]), QUARTER_TURN)
-    return sample
+    return _seen(sample, TURNS[quarters % 4])
 
 
 def mirror(sample: Sample) -> Sample:
     """Mirror left and right. Only for parts that equal their mirror image."""
-    K = sample.K.copy()
-    K[0, 2] = sample.labels.shape[1] - 1 - K[0, 2]
-    return _moved(sample, np.fliplr, K, MIRROR)
+    return _seen(sample, MIRROR)
 
 
-def _moved(sample: Sample, image_motion: Callable[[np.ndarray], np.ndarray], K: np.ndarray, motion: np.ndarray) -> Sample:
+def _seen(sample: Sample, view: View) -> Sample:
     return Sample(
-        depth=image_motion(sample.depth),
-        K=K,
-        color=None if sample.color is None else image_motion(sample.color),
-        labels=image_motion(sample.labels),
-        centroid=sample.centroid @ motion.T,
-        covariance=motion @ sample.covariance @ motion.T,
-        hidden=None if sample.hidden is None else image_motion(sample.hidden),
+        depth=view.image(sample.depth),
+        K=view.intrinsics(sample.K, sample.labels.shape),
+        color=None if sample.color is None else view.image(sample.color),
+        labels=view.image(sample.labels),
+        centroid=sample.centroid @ view.motion.T,
+        covariance=view.motion @ sample.covariance @ view.motion.T,
+        hidden=None if sample.hidden is None else view.image(sample.hidden),
     )
 
 
