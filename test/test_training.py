@@ -10,6 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from tiny_config import write_config
+from torch.optim.swa_utils import AveragedModel
 
 from instseg_ros.bop import BopDataset
 from instseg_ros.methods import load_segmenter
@@ -20,6 +21,7 @@ pytest.importorskip("mujoco")
 from instseg_ros.cli import main  # noqa: E402
 from instseg_ros.training.config import build, read_training_config  # noqa: E402
 from instseg_ros.training.data import ClusterNetCrops, DataConfig, PackedViews, collate  # noqa: E402
+from instseg_ros.training.supervised import moving_average  # noqa: E402
 
 TINY = {
     "network": {
@@ -207,3 +209,16 @@ def test_noise_is_drawn_on_exact_depth_only(bins, tmp_path):
     exact = ClusterNetCrops(views, ("depth",), True, DataConfig(crop=224, noise=False, patches=0, turns=False), seed=0)[0]
     noisy = ClusterNetCrops(views, ("depth",), True, DataConfig(crop=224, noise=True, patches=0, turns=False), seed=0)[0]
     assert (exact["images"]["depth"][2] == 1).all() and (noisy["images"]["depth"][2] == 0).any()
+
+
+def test_a_short_run_ships_what_it_learned_and_a_long_one_its_average():
+    weight = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(weight.weight)
+    average = AveragedModel(weight, avg_fn=moving_average(0.998))
+    average.update_parameters(weight)  # the first step
+    torch.nn.init.ones_(weight.weight)
+    for _ in range(50):
+        average.update_parameters(weight)
+    assert average.module.weight.item() > 0.999  # with a decay of 0.998 from the first step on: 0.1
+    moved = moving_average(0.998)(torch.zeros(1), torch.ones(1), 100_000)
+    assert moved.item() == pytest.approx(0.002)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -27,6 +27,16 @@ class Epochwise(Protocol):
     """Data that are drawn anew every epoch: ``epoch`` is a shared integer, which loader processes see."""
 
     epoch: Tensor
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average for ``WeightAveraging``; over the first steps the decay is (1 + n) / (10 + n), as long as that is
+    less: else a run of a few hundred steps would ship mostly what it began with."""
+
+    def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        return average + (current - average) * max(1 - decay, 9 / (10 + int(count)))
+
+    return update
 
 
 class CountEpochs(Callback):
@@ -159,7 +169,7 @@ def fit(
         TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 100),
     ]
     if run.ema:
-        every.append(EMAWeightAveraging(decay=run.ema))
+        every.append(WeightAveraging(avg_fn=moving_average(run.ema)))
     trainer = pl.Trainer(
         max_epochs=run.epochs, max_steps=-1 if limit_steps is None else limit_steps, precision=run.chosen_precision, callbacks=every, gradient_clip_val=clip or None,
         logger=CSVLogger(out / "run", "log"), log_every_n_steps=20, num_sanity_val_steps=0, enable_model_summary=False,
