@@ -192,7 +192,8 @@ def test_enlarging_rounds_corners_but_keeps_straight_borders():
 # --- segmenter
 
 
-def test_perfect_predictions_give_the_true_instances():
+@pytest.mark.parametrize("temperature", [0.0, 0.3])
+def test_perfect_predictions_give_the_true_instances(temperature):
     """Class scores and embeddings as the labels say: every layer, order and visible fraction comes back."""
     record = ShapesRecipe(1, 3, seed=4).draw(0)
     cells = without_hidden(record.layers[:, 2::4, 2::4].astype(np.int64))[:4]
@@ -202,7 +203,7 @@ def test_perfect_predictions_give_the_true_instances():
     place = np.append(0, [np.flatnonzero(np.flatnonzero(record.object_id == k) == i)[0] for i, k in enumerate(record.object_id)])
     embedding = torch.zeros(1, 4, 6, *cells.shape[1:])
     embedding[0, :, 2] = torch.from_numpy(place[cells] * 4.0)
-    segmenter = LayeredSegmenter(LayeredEmbeddings(TINY), Thresholds(area=0), torch.device("cpu"))
+    segmenter = LayeredSegmenter(LayeredEmbeddings(TINY), Thresholds(area=0, temperature=temperature), torch.device("cpu"))
     frame = Frame(record.depth, record.K, record.color)
     found = answer(frame, segmenter.cluster(Prediction(semantic, embedding)), Thresholds())
     present = [i for i in np.unique(cells[0]) if i and (cells == i).sum() >= 5]

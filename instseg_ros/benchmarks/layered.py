@@ -64,8 +64,9 @@ def run(options: Options) -> dict:
     segmenter = load_segmenter(find_model(options.model or MODEL), "cpu")
     if not isinstance(segmenter, LayeredSegmenter):
         raise InputError(f"bench layered needs a Layered Embeddings model, got {segmenter.description}")
-    # One view: the embeddings of several, side by side, are made for L1 distances alone, which scikit-learn does not measure.
-    segmenter.thresholds = replace(segmenter.thresholds, turns=1, mirror=False)
+    # One view: the embeddings of several, side by side, are made for L1 distances alone, which scikit-learn does not measure. Each
+    # cell to its cluster, which is all that scikit-learn says of it.
+    segmenter.thresholds = replace(segmenter.thresholds, turns=1, mirror=False, temperature=0.0)
     own = segmenter.thresholds.bandwidth
     # The margins are L1: the Euclidean distance of the same two means is shorter, so half the bandwidth has its chance too.
     rivals = {"ours": None, "scikit_learn": own, "scikit_learn_half": own / 2}

@@ -84,7 +84,7 @@ def with_truth(segmenter: LayeredSegmenter, instances: int, *, true_classes: boo
 
     Args:
         instances: shapes of each class in an image.
-        true_classes: the class of every cell is the true one; its score stays what the network gives to that class.
+        true_classes: the class of every cell is the true one; without ``temperature`` its score stays what the network gives to that class.
         true_clusters: the cells that are of any class belong to their true instances.
     """
 

@@ -24,6 +24,7 @@ from ..segmenter import Segmenter
 from ..thresholds import check_turns, read_thresholds
 from ..turned_views import padded, views_of
 from .network import STRIDE, LayeredConfig, LayeredEmbeddings, Prediction
+from .soft_assignment import soft_assignment
 from .stack import amodal_pixels, compact, enlarge, stack_order
 from .turns import joined_views
 
@@ -37,6 +38,7 @@ class Thresholds:
 
     Attributes:
         bandwidth: of the mean shift, L1 in embedding space (1.5 in the paper).
+        temperature: of ``soft_assignment``, L1 in embedding space; 0 = each cell of a layer belongs to the nearest mode, as in the paper.
         min_cells: clusters of fewer cells of 4 × 4 pixels, all layers together, are dropped (5 in the paper's 64²).
         min_score: instances below it are dropped.
         area: exponent of ``typical_area`` in the score: parts of a kind are of one size, so an instance that is small beside others
@@ -46,6 +48,7 @@ class Thresholds:
     """
 
     bandwidth: float = 1.5
+    temperature: float = 0.0
     min_cells: int = 5
     min_score: float = 0.0
     area: float = 0.5
@@ -55,6 +58,8 @@ class Thresholds:
     def __post_init__(self) -> None:
         if not self.bandwidth > 0:
             raise InputError(f"thresholds.bandwidth must be positive, got {self.bandwidth!r}")
+        if not self.temperature >= 0:
+            raise InputError(f"thresholds.temperature must be 0 or more, got {self.temperature!r}")
         if not self.area >= 0:
             raise InputError(f"thresholds.area must be 0 or more, got {self.area!r}")
         check_turns(self.turns)
@@ -70,7 +75,8 @@ class Clusters(NamedTuple):
 
     Attributes:
         stack: (L, h, w) uint16, 1…N. kind: (N,) class, from 1.
-        score: (N,) mean probability of its class over the cells of an instance, times ``typical_area`` to the power of ``area``.
+        score: (N,) mean probability of its class over the cells of an instance, or with ``temperature`` the IoU that its mask is
+            expected to have, times ``typical_area`` to the power of ``area``.
     """
 
     stack: np.ndarray
@@ -130,27 +136,32 @@ class LayeredSegmenter(Segmenter):
 
     @torch.inference_mode()
     def cluster(self, prediction: Prediction, kind: Tensor | None = None) -> Clusters:
-        """Mean shift over the cells of each class, all layers together.
+        """Mean shift over the cells of each class, all layers together, and the instances around its modes.
 
         Args:
             kind: (L, h, w) int64 class of every cell, 0 = none, where that is given; else the most probable one.
         """
         share = prediction.semantic[0].softmax(1)
-        probability, kind = share.max(1) if kind is None else (share.gather(1, kind[:, None])[:, 0], kind)
         embedding = prediction.embedding[0].permute(0, 2, 3, 1)
-        ids = torch.zeros(kind.shape, dtype=torch.int64, device=kind.device)
-        found: list[int] = []
-        for k in range(1, len(self.network.config.classes) + 1):
-            cells = kind == k
-            labels, modes = self.group(embedding[cells])
-            ids[cells] = torch.where(labels >= 0, labels + 1 + len(found), 0)
-            found += [k] * len(modes)
-        n = len(found)
-        count = torch.bincount(ids.flatten(), minlength=n + 1)
-        mean = torch.bincount(ids.flatten(), probability.flatten(), minlength=n + 1) / count.clamp_min(1)
-        stack, kinds = compact(ids.cpu().numpy().astype(np.uint16)), np.array(found, np.int64)
-        score = mean[1:].clamp(0, 1).float().cpu().numpy() * typical_area(count[1:].cpu().numpy(), kinds) ** self.thresholds.area
-        return Clusters(stack, score.astype(np.float32), kinds)
+        given, kind = kind is not None, share.argmax(1) if kind is None else kind
+        classes = range(1, len(self.network.config.classes) + 1)
+        groups = [self.group(embedding[kind == k]) for k in classes]
+        kinds = np.repeat(classes, [len(modes) for _, modes in groups])
+        t = self.thresholds
+        if t.temperature:
+            sure = F.one_hot(kind, share.shape[1]).movedim(-1, 1).to(share.dtype) if given else share
+            modes = [modes for _, modes in groups]
+            ids, score = soft_assignment(sure, embedding, modes, bandwidth=t.bandwidth, temperature=t.temperature)
+        else:
+            ids = torch.zeros_like(kind)
+            for k, (labels, _) in zip(classes, groups):
+                ids[kind == k] = torch.where(labels >= 0, labels + 1 + int((kinds < k).sum()), 0)
+            probability = share.gather(1, kind[:, None])[:, 0]
+            count, total = (torch.bincount(ids.flatten(), weight, len(kinds) + 1)[1:] for weight in (None, probability.flatten()))
+            score = total / count.clamp_min(1)
+        stack = compact(ids.cpu().numpy().astype(np.uint16))
+        typical = typical_area(amodal_pixels(stack, len(kinds)), kinds) ** t.area
+        return Clusters(stack, (score.clamp(0, 1).float().cpu().numpy() * typical).astype(np.float32), kinds)
 
     def group(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Cluster of each of N embeddings (N, C) of one class, −1 = none, and the modes (K, C)."""
