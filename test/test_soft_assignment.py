@@ -55,9 +55,10 @@ def test_what_two_layers_half_say_is_seen():
     share[1, :, 0, 0] = torch.tensor([0.6, 0.0, 0.4])
     share[2, :, 0, 0] = torch.tensor([0.6, 0.0, 0.4])
     modes = [torch.zeros(1, 2), torch.zeros(1, 2)]  # of two classes, which may share a place
-    stack, score = soft_assignment(share, torch.zeros(3, 1, 1, 2), modes, bandwidth=1.0, temperature=0.1)
+    stack, score, over = soft_assignment(share, torch.zeros(3, 1, 1, 2), modes, bandwidth=1.0, temperature=0.1)
     assert stack[:, 0, 0].tolist() == [1, 2, 0]
     assert score.tolist() == pytest.approx([1.0, 0.8], abs=1e-5)
+    np.testing.assert_allclose(over, [[0, 0.8], [0, 0]], atol=1e-5)
 
 
 def test_what_lies_behind_is_in_the_order_of_the_layers_that_show_it():
@@ -66,14 +67,14 @@ def test_what_lies_behind_is_in_the_order_of_the_layers_that_show_it():
     place = torch.tensor([4.0, 0.0, 8.0, 12.0])  # of the instance that each layer shows
     embedding = torch.stack([place, torch.zeros(4)], 1)[:, None, None]
     modes = [torch.tensor([[0.0, 0.0], [4.0, 0.0], [8.0, 0.0]])]
-    stack, _ = soft_assignment(share, embedding, modes, bandwidth=1.0, temperature=0.1)
+    stack, _, _ = soft_assignment(share, embedding, modes, bandwidth=1.0, temperature=0.1)
     assert stack[:, 0, 0].tolist() == [2, 1, 3, 0]  # 12 is of none of them
 
 
 def test_nothing_is_in_front_where_the_first_layer_shows_nothing():
     """A wall hides a part: it is known behind the wall, and does not come to the front."""
     share = torch.tensor([[0.9, 0.1], [0.1, 0.9]])[..., None, None]
-    stack, _ = soft_assignment(share, torch.zeros(2, 1, 1, 2), [torch.zeros(1, 2)], bandwidth=1.0, temperature=0.1)
+    stack, _, _ = soft_assignment(share, torch.zeros(2, 1, 1, 2), [torch.zeros(1, 2)], bandwidth=1.0, temperature=0.1)
     assert stack[:, 0, 0].tolist() == [0, 1]
 
 
@@ -85,10 +86,11 @@ def test_chances_add_up_to_the_classes_and_no_instance_is_twice_in_a_cell(seed, 
     modes = [torch.randn(n, 3, generator=rng) * 3 for n in (first, second)]
     for k, of_class in enumerate(modes, 1):
         assert (chances(share[:, k], embedding, of_class, REACH, 0.5).sum(0) <= share[:, k] + 1e-6).all()
-    stack, score = soft_assignment(share, embedding, modes, bandwidth=1.0, temperature=0.5)
+    stack, score, over = soft_assignment(share, embedding, modes, bandwidth=1.0, temperature=0.5)
     n = first + second
     assert stack.shape == (layers, 4, 5) and score.shape == (n,) and ((score >= 0) & (score <= 1)).all()
     assert stack.min() >= 0 and stack.max() <= n
+    assert over.shape == (n, n) and (over >= 0).all() and over.sum() <= layers * (layers - 1) / 2 * 20 + 1e-3
     for a in range(layers):
         for b in range(a):
             assert not ((stack[a] == stack[b]) & (stack[a] > 0)).any()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ...clustering.mean_shift import mean_shift
 from ...errors import InputError
 from ...frame import Frame
-from ...geometry import depth_order, deproject, label_moments, occlusion_edges
+from ...geometry import depth_order, deproject, label_moments, occlusion_edges, stack_overlaps
 from ...instances import Instances
 from ..clusternet.inputs import network_inputs
 from ..clusternet.segmenter import fold_batch_norm
@@ -25,7 +25,7 @@ from ..thresholds import check_turns, read_thresholds
 from ..turned_views import padded, views_of
 from .network import STRIDE, LayeredConfig, LayeredEmbeddings, Prediction
 from .soft_assignment import soft_assignment
-from .stack import amodal_pixels, compact, enlarge, stack_order
+from .stack import amodal_pixels, compact, enlarge, overlap_order
 from .turns import joined_views
 
 PAD = 16
@@ -77,11 +77,13 @@ class Clusters(NamedTuple):
         stack: (L, h, w) uint16, 1…N. kind: (N,) class, from 1.
         score: (N,) mean probability of its class over the cells of an instance, or with ``temperature`` the IoU that its mask is
             expected to have, times ``typical_area`` to the power of ``area``.
+        over: (N, N), [a, b] = cells in which a + 1 is in front of b + 1, None = as in ``stack``.
     """
 
     stack: np.ndarray
     score: np.ndarray
     kind: np.ndarray
+    over: np.ndarray | None = None
 
 
 class LayeredSegmenter(Segmenter):
@@ -147,11 +149,12 @@ class LayeredSegmenter(Segmenter):
         classes = range(1, len(self.network.config.classes) + 1)
         groups = [self.group(embedding[kind == k]) for k in classes]
         kinds = np.repeat(classes, [len(modes) for _, modes in groups])
-        t = self.thresholds
+        t, over = self.thresholds, None
         if t.temperature:
             sure = F.one_hot(kind, share.shape[1]).movedim(-1, 1).to(share.dtype) if given else share
             modes = [modes for _, modes in groups]
-            ids, score = soft_assignment(sure, embedding, modes, bandwidth=t.bandwidth, temperature=t.temperature)
+            ids, score, over = soft_assignment(sure, embedding, modes, bandwidth=t.bandwidth, temperature=t.temperature)
+            over = over.cpu().numpy()
         else:
             ids = torch.zeros_like(kind)
             for k, (labels, _) in zip(classes, groups):
@@ -161,7 +164,7 @@ class LayeredSegmenter(Segmenter):
             score = total / count.clamp_min(1)
         stack = compact(ids.cpu().numpy().astype(np.uint16))
         typical = typical_area(amodal_pixels(stack, len(kinds)), kinds) ** t.area
-        return Clusters(stack, (score.clamp(0, 1).float().cpu().numpy() * typical).astype(np.float32), kinds)
+        return Clusters(stack, (score.clamp(0, 1).float().cpu().numpy() * typical).astype(np.float32), kinds, over)
 
     def group(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Cluster of each of N embeddings (N, C) of one class, −1 = none, and the modes (K, C)."""
@@ -190,13 +193,14 @@ def answer(frame: Frame, clusters: Clusters, thresholds: Thresholds) -> Instance
     visible = np.bincount(labels.ravel(), minlength=n + 1)[1:]
     centroid, covariance = _moments(frame, stack, n)
     edges = occlusion_edges(labels, frame.depth, n)
+    over = stack_overlaps(stack, n) if clusters.over is None else (clusters.over * STRIDE**2).round().astype(np.int64)
     result = Instances(
         labels=labels,
         score=clusters.score,
         centroid=centroid,
         covariance=covariance,
         visible_fraction=(visible / np.maximum(whole, 1)).astype(np.float32),
-        depth_order=stack_order(stack, n, depth_order(labels, frame.depth, n, edges), edges),
+        depth_order=overlap_order(over + edges, depth_order(labels, frame.depth, n, edges)),
         layers=stack,
     )
     return result.select((whole > 0) & (visible > 0) & (result.score >= thresholds.min_score))

@@ -7,6 +7,7 @@ knows: that an instance lies here, but not whether as the third or the fourth fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,40 +20,48 @@ ROUNDS = 12
 """Of the search for the best mask; it mostly ends after five."""
 
 
-def soft_assignment(
-    share: Tensor, embedding: Tensor, modes: Sequence[Tensor], *, bandwidth: float, temperature: float
-) -> tuple[Tensor, Tensor]:
+class SoftInstances(NamedTuple):
+    """Instances 1…n around modes, in the order of the modes, class by class.
+
+    Attributes:
+        stack: (L, h, w) int64, 0 = none. Layer 0 is the most probable instance where any class is more probable than none, the layers
+            after it are what else is likely there, by the layer it is expected in.
+        score: (n,) expected IoU of each mask.
+        over: (n, n), [a, b] = expected number of cells in which a + 1 is in front of b + 1.
+    """
+
+    stack: Tensor
+    score: Tensor
+    over: Tensor
+
+
+def soft_assignment(share: Tensor, embedding: Tensor, modes: Sequence[Tensor], *, bandwidth: float, temperature: float) -> SoftInstances:
     """Instances around modes, and how good their masks are likely to be.
 
     Args:
         share: (L, 1 + K, h, w) probability of none and of each class. embedding: (L, h, w, C).
         modes: (n_k, C) of each class. bandwidth: that they were found with.
         temperature: L1 distance in embedding space by which an instance that is farther is e times less probable.
-
-    Returns:
-        stack (L, h, w) int64, 0 = none, labels in the order of the modes, class by class: layer 0 is the most probable instance where
-        any class is more probable than none, the layers after it are what else is likely there, by the layer it is expected in;
-        score (n,), the expected IoU of each mask.
     """
-    layers, _, h, w = share.shape
-    chance = torch.cat(
-        [chances(share[:, k], embedding, of_class, bandwidth * REACH, temperature) for k, of_class in enumerate(modes, 1)]
-    )
+    reach = bandwidth * REACH
+    chance = torch.cat([chances(share[:, k], embedding, of_class, reach, temperature) for k, of_class in enumerate(modes, 1)])
+    n, layers, h, w = chance.shape
     stack = torch.zeros(layers, h, w, dtype=torch.int64, device=share.device)
-    if not len(chance):
-        return stack, chance.new_zeros(0)
+    if not n:
+        return SoftInstances(stack, chance.new_zeros(0), chance.new_zeros(0, 0))
     whole = chance.sum(1)
     masks, score = best_masks(whole.clamp(max=1))
     number = torch.arange(layers, device=share.device, dtype=whole.dtype)[:, None, None]
     rank = (chance * number).sum(1) / whole.clamp_min(1e-9)
-    front = chance[:, 0].argmax(0)
-    seen = share[0].argmax(0) > 0
+    front, seen = chance[:, 0].argmax(0), share[0].argmax(0) > 0
     stack[0] = torch.where(seen, front + 1, 0)
     rank = rank.masked_fill(~masks, torch.inf)
     rank.scatter_(0, front[None], torch.where(seen, torch.inf, rank.gather(0, front[None])))
-    rank, behind = rank.topk(min(layers - 1, len(rank)), 0, largest=False)
+    rank, behind = rank.topk(min(layers - 1, n), 0, largest=False)
     stack[1 : 1 + len(behind)] = torch.where(rank.isfinite(), behind + 1, 0)
-    return stack, score
+    cells = chance.flatten(2)
+    over = sum((cells[:, i] @ cells[:, i + 1 :].sum(1).T for i in range(layers - 1)), chance.new_zeros(n, n))
+    return SoftInstances(stack, score, over.fill_diagonal_(0))
 
 
 def chances(share: Tensor, embedding: Tensor, modes: Tensor, reach: float, temperature: float) -> Tensor:

@@ -45,8 +45,12 @@ def stack_order(stack: np.ndarray, n: int, prior: np.ndarray | None = None, edge
     Args:
         edges: (n, n) of ``geometry.occlusion_edges``, pixels that tell the same and are added.
     """
-    over = stack_overlaps(stack, n) + (0 if edges is None else edges)
-    return order_from_overlaps(over - over.T, np.arange(n) if prior is None else np.argsort(prior, kind="stable"))
+    return overlap_order(stack_overlaps(stack, n) + (0 if edges is None else edges), prior)
+
+
+def overlap_order(over: np.ndarray, prior: np.ndarray | None = None) -> np.ndarray:
+    """(n,) int32 rank, 0 = on top, from ``over`` (n, n), pixels at which row a is in front of row b; ``prior`` as of :func:`stack_order`."""
+    return order_from_overlaps(over - over.T, np.arange(len(over)) if prior is None else np.argsort(prior, kind="stable"))
 
 
 def enlarge(labels: np.ndarray, factor: int) -> np.ndarray:
