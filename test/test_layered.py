@@ -220,6 +220,18 @@ def test_perfect_predictions_give_the_true_instances(temperature):
     assert found.score.min() > 0.99
 
 
+@pytest.mark.parametrize(("temperature", "count"), [(0.0, 3), (0.3, 2)])
+def test_what_is_vague_deep_below_makes_no_instance_of_its_own(temperature, count):
+    """Two instances in the first two layers; in the third the network cannot tell which of them, and says something between."""
+    semantic, embedding = torch.zeros(1, 3, 4, 8, 8), torch.zeros(1, 3, 6, 8, 8)
+    semantic[:, :, 1] = 9.0
+    embedding[0, :, 0] = torch.tensor([0.0, 8.0, 4.0])[:, None, None]
+    segmenter = LayeredSegmenter(LayeredEmbeddings(TINY), Thresholds(temperature=temperature), torch.device("cpu"))
+    found = segmenter.cluster(Prediction(semantic, embedding))
+    assert len(found.score) == count
+    assert len(np.unique(found.stack[:2])) == 2 and (found.stack[2] == (0 if temperature else 3)).all()
+
+
 def test_fragments_score_below_whole_instances():
     """Five squares of 16 cells, one of 4, as sure as each other; the class that is rare has its own measure."""
     kind = np.zeros((1, 8, 32), np.int64)

@@ -24,7 +24,7 @@ from ..segmenter import Segmenter
 from ..thresholds import check_turns, read_thresholds
 from ..turned_views import padded, views_of
 from .network import STRIDE, LayeredConfig, LayeredEmbeddings, Prediction
-from .soft_assignment import soft_assignment
+from .soft_assignment import MODE_LAYERS, soft_assignment
 from .stack import amodal_pixels, compact, enlarge, overlap_order
 from .turns import joined_views
 
@@ -147,9 +147,10 @@ class LayeredSegmenter(Segmenter):
         embedding = prediction.embedding[0].permute(0, 2, 3, 1)
         given, kind = kind is not None, share.argmax(1) if kind is None else kind
         classes = range(1, len(self.network.config.classes) + 1)
-        groups = [self.group(embedding[kind == k]) for k in classes]
-        kinds = np.repeat(classes, [len(modes) for _, modes in groups])
         t, over = self.thresholds, None
+        searched = kind[:MODE_LAYERS] if t.temperature else kind
+        groups = [self.group(embedding[: len(searched)][searched == k]) for k in classes]
+        kinds = np.repeat(classes, [len(modes) for _, modes in groups])
         if t.temperature:
             sure = F.one_hot(kind, share.shape[1]).movedim(-1, 1).to(share.dtype) if given else share
             modes = [modes for _, modes in groups]

@@ -14,6 +14,8 @@ from torch import Tensor
 
 REACH = 1.5
 """Bandwidths from a mode at which an embedding belongs to it as probably as to no instance."""
+MODE_LAYERS = 2
+"""Layers that modes are sought in: what lies deeper is too vague to tell where an instance is, and joins those found."""
 LEAST = 0.02
 """Cells of a layer that are of a class less probably are left out."""
 ROUNDS = 12
