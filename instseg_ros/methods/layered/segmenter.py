@@ -138,31 +138,27 @@ class LayeredSegmenter(Segmenter):
 
     @torch.inference_mode()
     def cluster(self, prediction: Prediction, kind: Tensor | None = None) -> Clusters:
-        """Mean shift over the cells of each class, all layers together, and the instances around its modes.
+        """Mean shift over the cells of each class, and the instances around its modes: all layers together, but that with
+        ``temperature`` the modes are those of the first ``MODE_LAYERS``.
 
         Args:
             kind: (L, h, w) int64 class of every cell, 0 = none, where that is given; else the most probable one.
         """
-        share = prediction.semantic[0].softmax(1)
+        t, share = self.thresholds, prediction.semantic[0].softmax(1)
         embedding = prediction.embedding[0].permute(0, 2, 3, 1)
         given, kind = kind is not None, share.argmax(1) if kind is None else kind
         classes = range(1, len(self.network.config.classes) + 1)
-        t, over = self.thresholds, None
         searched = kind[:MODE_LAYERS] if t.temperature else kind
         groups = [self.group(embedding[: len(searched)][searched == k]) for k in classes]
         kinds = np.repeat(classes, [len(modes) for _, modes in groups])
+        over = None
         if t.temperature:
             sure = F.one_hot(kind, share.shape[1]).movedim(-1, 1).to(share.dtype) if given else share
             modes = [modes for _, modes in groups]
             ids, score, over = soft_assignment(sure, embedding, modes, bandwidth=t.bandwidth, temperature=t.temperature)
             over = over.cpu().numpy()
         else:
-            ids = torch.zeros_like(kind)
-            for k, (labels, _) in zip(classes, groups):
-                ids[kind == k] = torch.where(labels >= 0, labels + 1 + int((kinds < k).sum()), 0)
-            probability = share.gather(1, kind[:, None])[:, 0]
-            count, total = (torch.bincount(ids.flatten(), weight, len(kinds) + 1)[1:] for weight in (None, probability.flatten()))
-            score = total / count.clamp_min(1)
+            ids, score = _nearest_modes(share, kind, groups)
         stack = compact(ids.cpu().numpy().astype(np.uint16))
         typical = typical_area(amodal_pixels(stack, len(kinds)), kinds) ** t.area
         return Clusters(stack, (score.clamp(0, 1).float().cpu().numpy() * typical).astype(np.float32), kinds, over)
@@ -172,6 +168,17 @@ class LayeredSegmenter(Segmenter):
         if not len(points):
             return torch.zeros(0, dtype=torch.int64, device=points.device), points
         return mean_shift(points, bandwidth=self.thresholds.bandwidth, min_points=self.thresholds.min_cells)
+
+
+def _nearest_modes(share: Tensor, kind: Tensor, groups: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Ids (L, h, w) int64 and score (N,) of the clusters (labels of its cells, modes) of each class."""
+    ids, n = torch.zeros_like(kind), 0
+    for k, (labels, modes) in enumerate(groups, 1):
+        ids[kind == k] = torch.where(labels >= 0, labels + 1 + n, 0)
+        n += len(modes)
+    probability = share.gather(1, kind[:, None])
+    count, total = (torch.bincount(ids.flatten(), weight, n + 1)[1:] for weight in (None, probability.flatten()))
+    return ids, total / count.clamp_min(1)
 
 
 def typical_area(cells: np.ndarray, kind: np.ndarray) -> np.ndarray:
