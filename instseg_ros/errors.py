@@ -1,12 +1,18 @@
 """The one exception for bad input: its text is the whole message a user sees."""
 
+import re
+
 
 class InputError(ValueError):
     """Input that cannot be used.
 
     The message is one sentence that names the offending value and the remedy. The command line prints it and exits
-    with status 2; nodes log it throttled and count it.
+    with status 2; nodes log it throttled and count it. It stays one line whatever it quotes: names in a broken file may hold anything.
     """
+
+    def __init__(self, message: str) -> None:
+        line = re.sub(r"\s*[\n\r\v\f\x85\u2028\u2029]\s*", " ", message)
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
 
 
 def explain(error: Exception) -> str:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from bag_scenes import START_NS, scene, scenes, write_bag
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from instseg_ros import images
@@ -288,6 +288,7 @@ def test_broken_part_names_are_refused_by_file_and_topic(tmp_path):
     keep=st.floats(0, 0.999),
     flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), max_size=3),
 )
+@example(which=0, keep=0.0, flips=[(0.62890625, 121)])  # a line break within the name of a type
 @settings(max_examples=60, deadline=None)
 def test_a_broken_file_is_read_or_refused_in_one_line(bag_files, tmp_path_factory, which, keep, flips):
     content = bag_files[which].read_bytes()
@@ -340,3 +341,11 @@ def test_jpeg_of_the_writer_is_what_opencv_reads(tmp_path):
     with Bag(tmp_path / "bag") as bag:
         (jpeg,) = (bag.decode(m) for m in bag.messages([f"{names.COLOR}/compressed"]))
     assert cv2.imdecode(jpeg.data, cv2.IMREAD_COLOR).shape == (48, 64, 3)
+
+
+@given(st.text())
+def test_a_refusal_is_one_line_of_printable_text_whatever_it_quotes(text):
+    message = str(InputError(f"bag has no {text}: name yours"))
+    assert message.isprintable() and len(message.splitlines()) == 1
+    if text.isprintable():
+        assert message == f"bag has no {text}: name yours"
