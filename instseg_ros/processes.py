@@ -92,17 +92,17 @@ class NodeProcesses:
         for name, process in self._processes.items():
             status = process.poll()
             if status is not None and not (status == 0 and name in may_end):
-                raise InputError(self.obituary(name))
+                raise self.obituary(name)
 
     def ended(self, name: str) -> bool:
         """Whether a node has ended."""
         return self._processes[name].poll() is not None
 
-    def obituary(self, name: str) -> str:
+    def obituary(self, name: str) -> InputError:
         """How a node ended, with the last lines that it wrote."""
         lines = self.log(name).read_text(errors="replace").splitlines()[-LAST_LINES:]
         status = self._processes[name].poll()
-        return f"node {name} ended with status {status}; the end of {self.log(name)}:\n  " + "\n  ".join(lines)
+        return InputError(f"node {name} ended with status {status}; the end of {self.log(name)}:", log=lines)
 
     def wait(self, name: str, timeout: float, *, may_end: tuple[str, ...] = ()) -> int:
         """Wait for a node to end and return its status, watching the others. InputError after ``timeout`` seconds."""

@@ -93,5 +93,5 @@ def play(
                 watch(segmenter.pid)
             time.sleep(0.1)
         if player.returncode != 0:
-            raise InputError(nodes.obituary("bag_player"))
+            raise nodes.obituary("bag_player")
         return Run(read_json(report), len(recorded), frame.shape)

@@ -53,7 +53,7 @@ def run(options: Options) -> dict:
                 samples[name].append((time.monotonic(), resident_bytes(process.pid) / 2**20))
             time.sleep(PERIOD)
         if soak.returncode != 0:
-            raise InputError(nodes.obituary("soak"))
+            raise nodes.obituary("soak")
         report = read_json(file)
     return summary(report, {name: np.array(taken) for name, taken in samples.items()})
 

@@ -57,7 +57,7 @@ def run(options: Options) -> dict:
             memory.append((time.monotonic(), resident_bytes(segmenter.pid)))
             time.sleep(0.1)
         if player.returncode != 0:
-            raise InputError(nodes.obituary("swapper"))
+            raise nodes.obituary("swapper")
         return summary(read_json(report), memory) | {"model": model.name}
 
 
