@@ -197,7 +197,7 @@ def test_crops_of_bins_hold_the_amodal_truth(bins, tmp_path):
     dataset = BopDataset(bins, "train")
     views = PackedViews(dataset, tmp_path / "cache", layers=3)
     truth = dataset.truth(1, layers=True)
-    sample = views.sample(1, color=False, min_visible=0.0)
+    sample = views.sample(1, min_visible=0.0)
     stack = np.concatenate([sample.labels[None], np.moveaxis(sample.hidden, -1, 0)])
     assert stack.any((1, 2))[:2].all() and np.array_equal(stack, without_hidden(truth.layers)[:3])
     plain = CropConfig(crop=256, noise=False, turns=False, patches=0, jitter=0.0)  # larger than the image: the whole of it

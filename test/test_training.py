@@ -19,6 +19,7 @@ pytest.importorskip("pytorch_lightning")
 pytest.importorskip("mujoco")
 
 from instseg_ros.cli import main  # noqa: E402
+from instseg_ros.errors import InputError  # noqa: E402
 from instseg_ros.training.config import build, read_training_config  # noqa: E402
 from instseg_ros.training.data import ClusterNetCrops, DataConfig, PackedViews, collate  # noqa: E402
 from instseg_ros.training.supervised import moving_average  # noqa: E402
@@ -119,13 +120,23 @@ def test_samples_repeat_and_differ_between_epochs(bins, tmp_path):
 
 def test_packed_views_equal_the_dataset(bins, tmp_path):
     dataset = BopDataset(bins, "train")
-    views = PackedViews(dataset, tmp_path / "cache")
-    frame, truth = dataset.frame(1), dataset.truth(1)
-    sample = views.sample(1, color=False, min_visible=0.0)
-    np.testing.assert_allclose(np.nan_to_num(sample.depth), np.nan_to_num(frame.depth), atol=1e-4)
-    np.testing.assert_array_equal(sample.labels, truth.labels)
-    hidden = views.sample(1, color=False, min_visible=1.1)
+    views = PackedViews(dataset, tmp_path / "cache", color=True)
+    for i in range(len(dataset)):
+        frame, truth = dataset.frame(i), dataset.truth(i)
+        sample = views.sample(i, min_visible=0.0)
+        np.testing.assert_allclose(np.nan_to_num(sample.depth), np.nan_to_num(frame.depth), atol=1e-4)
+        np.testing.assert_array_equal(sample.labels, truth.labels)
+        np.testing.assert_array_equal(sample.color, frame.color)
+    assert PackedViews(dataset, tmp_path / "without").sample(0, min_visible=0.0).color is None
+    hidden = views.sample(1, min_visible=1.1)
     assert not hidden.labels.any() and len(hidden.centroid) == 0
+
+
+def test_a_view_without_colour_is_named_when_colour_is_asked_for(bins, tmp_path):
+    shutil.copytree(bins, tmp_path / "bins", ignore=shutil.ignore_patterns("rgb"))
+    with pytest.raises(InputError, match="image 0 has no colour.*rgb in network.inputs"):
+        PackedViews(BopDataset(tmp_path / "bins", "train"), tmp_path / "cache", color=True)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_batches_number_parts_through(bins, tmp_path):

@@ -104,6 +104,6 @@ def recolor(sample: Sample, rng: np.random.Generator, strength: float) -> Sample
         return sample
     gain, gamma = np.exp(rng.normal(0, strength, 3)), np.exp(rng.normal(0, strength))
     levels = np.linspace(0, 1, 256)[:, None] ** gamma * gain * 255
-    noise = rng.normal(0, rng.uniform(0, 30 * strength), sample.color.shape)
-    table = np.stack([levels[sample.color[..., i], i] for i in range(3)], -1)
-    return replace(sample, color=np.clip(table + noise, 0, 255).round().astype(np.uint8))
+    image = np.stack([levels[:, i].astype(np.float32)[sample.color[..., i]] for i in range(3)], -1)
+    image += np.float32(rng.uniform(0, 30 * strength)) * rng.standard_normal(image.shape, np.float32)
+    return replace(sample, color=np.clip(image, 0, 255, out=image).round().astype(np.uint8))

@@ -27,7 +27,7 @@ def fit_scorer(segmenter: ClusterNetSegmenter, views: PackedViews, config: DataC
     """
     facts, targets = [], []
     for i in indices:
-        sample = views.sample(i, color=segmenter.needs_color, min_visible=config.min_visible)
+        sample = views.sample(i, min_visible=config.min_visible)
         depth = np.ascontiguousarray(sample.depth)
         if config.noise:
             rng = np.random.default_rng([seed, i])

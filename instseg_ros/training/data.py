@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -78,18 +79,20 @@ class DataConfig(CropConfig):
 
 
 class PackedViews:
-    """Depth and labels of a dataset, unpacked once into one memory-mapped file: PNG decoding would cost more than a step.
+    """Depth, labels and colour of a dataset, unpacked once into memory-mapped files: PNG decoding would cost more than a step.
 
     Args:
         layers: of the amodal stack; 1 = the labels alone. Wholly hidden parts are left out of deeper stacks.
+        color: whether samples have colour.
 
     Attributes:
         part: names of the instances of each view.
     """
 
     def __init__(
-        self, dataset: BopDataset, folder: Path, progress: Callable[[Iterable[int]], Iterable[int]] = lambda x: x, *, layers: int = 1
-    ) -> None:
+        self, dataset: BopDataset, folder: Path, progress: Callable[[Iterable[int]], Iterable[int]] = lambda x: x, *,
+        layers: int = 1, color: bool = False,
+    ) -> None:  # fmt: skip
         self.dataset, self.layers = dataset, layers
         self.part: list[list[str]] = []
         self._offset, self._shape, self._K, self._truth = [], [], [], []
@@ -97,34 +100,41 @@ class PackedViews:
         position = 0
         try:
             folder.mkdir(parents=True)
-            with (folder / "views.u16").open("wb") as file:
+            with (folder / "views.u16").open("wb") as file, (folder / "color.u8").open("wb") as color_file:
                 for i in progress(range(len(dataset))):
-                    frame, truth = dataset.frame(i, color=False), dataset.truth(i, layers=layers > 1)
+                    frame, truth = dataset.frame(i, color=color), dataset.truth(i, layers=layers > 1)
                     depth = np.nan_to_num(frame.depth / UNIT).clip(0, 65535).round().astype(np.uint16)
                     file.write(depth.tobytes() + self._stack(truth).tobytes())
+                    if color:
+                        if frame.color is None:
+                            raise InputError(f"image {i} has no colour (no folder rgb or gray), which rgb in network.inputs asks for: take it out")
+                        color_file.write(frame.color.tobytes())
                     self._offset.append(position)
                     self._shape.append(depth.shape)
                     self._K.append(frame.K)
                     self._truth.append((truth.centroid, truth.covariance, np.asarray(truth.visible_fraction)))
                     self.part.append(truth.part)
-                    position += (1 + layers) * depth.size
+                    position += depth.size
         except OSError as error:
-            raise InputError(f"cannot write {folder}: {error.strerror}; unpacked so far: {position >> 19} MB") from error
+            raise InputError(f"cannot write {folder}: {error.strerror}; unpacked so far: {len(self)} of {len(dataset)} images") from error
         finally:
             if len(self) < len(dataset):
                 remove_empty(folder)
         self._data = np.memmap(folder / "views.u16", np.uint16, "r")
+        self._color = np.memmap(folder / "color.u8", np.uint8, "r") if color else None
 
     def __len__(self) -> int:
         return len(self._offset)
 
-    def sample(self, i: int, *, color: bool, min_visible: float) -> Sample:
+    def sample(self, i: int, *, min_visible: float) -> Sample:
         """View ``i``; parts below ``min_visible`` keep no label, so that rows of the tables are parts one can see."""
-        height, width = self._shape[i]
-        start, size = self._offset[i], height * width
-        depth = self._data[start : start + size].reshape(height, width).astype(np.float32) * np.float32(UNIT)
+        shape, size, planes = self._shape[i], math.prod(self._shape[i]), 1 + self.layers
+        start, color = self._offset[i], None
+        packed = self._data[start * planes :][: size * planes].reshape(planes, *shape)
+        depth, stack = packed[0].astype(np.float32) * np.float32(UNIT), packed[1:]
         depth[depth == 0] = np.nan
-        stack = self._data[start + size : start + (1 + self.layers) * size].reshape(self.layers, height, width)
+        if self._color is not None:
+            color = self._color[start * 3 :][: size * 3].reshape(*shape, 3)
         centroid, covariance, visible = self._truth[i]
         keep = ~(visible < min_visible)  # unknown ones stay
         relabel = np.zeros(len(keep) + 1, np.uint16)
@@ -132,7 +142,7 @@ class PackedViews:
         return Sample(
             depth=depth,
             K=self._K[i],
-            color=self.dataset.frame(i).color if color else None,
+            color=color,
             labels=relabel[stack[0]],
             centroid=centroid[keep],
             covariance=covariance[keep],
@@ -147,10 +157,10 @@ class PackedViews:
         return np.pad(stack, [(0, self.layers - len(stack)), (0, 0), (0, 0)])
 
 
-def unpack(dataset: BopDataset, out: Path, *, layers: int = 1) -> PackedViews:
+def unpack(dataset: BopDataset, out: Path, *, layers: int = 1, color: bool = False) -> PackedViews:
     """Views of a training run that writes to ``out``, unpacked for this process with a progress bar, until ``remove_unpacked``."""
     folder = out / "run" / f"cache{os.environ.get('LOCAL_RANK', '0')}"
-    return PackedViews(dataset, folder, lambda views: tqdm(views, "unpacking", disable=not sys.stderr.isatty()), layers=layers)
+    return PackedViews(dataset, folder, lambda views: tqdm(views, "unpacking", disable=not sys.stderr.isatty()), layers=layers, color=color)
 
 
 def remove_unpacked(out: Path) -> None:
@@ -208,7 +218,7 @@ class ClusterNetCrops(Dataset):
     def __getitem__(self, i: int) -> dict[str, object]:
         c = self.config
         rng = np.random.default_rng([self.seed, int(self.epoch), i])
-        whole = self.views.sample(i, color="rgb" in self.inputs, min_visible=c.min_visible)
+        whole = self.views.sample(i, min_visible=c.min_visible)
         features = feature_table(whole.centroid, whole.covariance, moments=self.moments)
         radius = radius_table(features, whole.covariance)  # Eq. 2 looks at the whole view, not at the crop
         sample, shift = augmented(whole, c, rng)

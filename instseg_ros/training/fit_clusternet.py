@@ -76,7 +76,7 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     module = ClusterNetModule(network, sections["loss"], optimizer, thresholds, validation)
     if run.init and not resume:
         print(start_from(find_model(run.init), module.network, method="clusternet", adapt=add_inputs))
-    views = unpack(training, out)
+    views = unpack(training, out, color="rgb" in network.inputs)
     keep_config(out, sections | {"thresholds": thresholds}, seed)
     crops = ClusterNetCrops(views, network.inputs, network.moments, samples, seed)
     loader = DataLoader(

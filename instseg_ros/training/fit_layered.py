@@ -115,7 +115,8 @@ def _samples(data: Path | None, run: RunConfig, seed: int, out: Path) -> Layered
     if run.crops is not None:
         if run.crops.flips and any(dataset.chiral.values()):
             raise InputError("config crops.flips: a part of this dataset is chiral, its mirror image is another part: set flips to false")
-        return LayeredCrops(unpack(dataset, out, layers=network.layers), network.inputs, network.classes, run.crops, seed)
+        views = unpack(dataset, out, layers=network.layers, color="rgb" in network.inputs)
+        return LayeredCrops(views, network.inputs, network.classes, run.crops, seed)
     height, width = dataset.frame(0, color=False).shape
     if height % PAD or width % PAD:
         raise InputError(f"{data} has images of {width} × {height} pixels, training takes multiples of {PAD}: add a section crops")

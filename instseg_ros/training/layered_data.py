@@ -145,7 +145,7 @@ class LayeredCrops(Dataset):
 
     def __getitem__(self, i: int) -> dict[str, object]:
         rng = np.random.default_rng([self.seed, int(self.epoch), i])
-        whole = self.views.sample(i, color="rgb" in self.inputs, min_visible=0.0)
+        whole = self.views.sample(i, min_visible=0.0)
         sample, shift = augmented(whole, self.config, rng)
         stack = np.concatenate([sample.labels[None], *([] if sample.hidden is None else [np.moveaxis(sample.hidden, -1, 0)])])
         kind = _kinds(self.views.part[i], self.classes)

@@ -103,7 +103,7 @@ class MaskViews(Dataset):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         c = self.config
         rng = np.random.default_rng([self.seed, int(self.epoch), i])
-        sample = crop(self.views.sample(i, color=False, min_visible=c.min_visible), c.crop, rng)
+        sample = crop(self.views.sample(i, min_visible=c.min_visible), c.crop, rng)
         if c.noise:
             noisy = add_noise(np.ascontiguousarray(sample.depth), sample.K, rng, SensorParams().jittered(rng))
             sample = Sample(noisy, sample.K, None, sample.labels, sample.centroid, sample.covariance)
