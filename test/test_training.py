@@ -100,6 +100,34 @@ def test_a_scorer_is_taught_beside_weights_that_stay(bins, tmp_path, capsys):
     load_segmenter(second, "cpu").segment(BopDataset(bins, "val").frame(0))
 
 
+def test_a_refiner_is_taught_beside_weights_that_stay(bins, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ["train", "clusternet", "--data", str(bins)]
+    finds = {"network": {"inputs": ["rgb", "xyz", "depth"]}, "thresholds": {"mask": 0.01, "min_pixels": 1}}
+    assert main([*command, "--steps", "1", "--out", str(first), "--config", write_config(tmp_path, TINY, finds)]) == 0
+    finds["network"]["refined"] = True
+    config = write_config(tmp_path, TINY, finds | {"refiner": {"epochs": 2, "batch_size": 1, "crop": 96}})
+    assert main([*command, "--steps", "0", "--init", str(first), "--out", str(second), "--config", config]) == 0
+    before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert after["refiner.ready"] == 1
+    checkpoint = second / "run" / "refiner" / "run" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 4  # two epochs of two views
+    assert main([*command, "--steps", "0", "--init", str(first), "--out", str(second), "--config", config, "--resume"]) == 0
+    again = load_file(second / "model.safetensors")
+    assert [name for name, value in after.items() if not torch.equal(again[name], value)] == []
+    load_segmenter(second, "cpu").segment(BopDataset(bins, "val").frame(0))
+
+
+def test_a_finished_run_that_is_resumed_gives_the_same_averaged_weights(bins, tmp_path):
+    command = ["train", "clusternet", "--data", str(bins), "--out", str(tmp_path / "model"), "--config", write_config(tmp_path, TINY)]
+    assert main(command) == 0
+    first = load_file(tmp_path / "model" / "model.safetensors")
+    assert main([*command, "--resume"]) == 0
+    again = load_file(tmp_path / "model" / "model.safetensors")
+    assert [name for name, value in first.items() if not torch.equal(again[name], value)] == []
+
+
 def test_training_lowers_the_loss(bins, tmp_path):
     out = tmp_path / "model"
     config = write_config(tmp_path, TINY, {"trainer": {"epochs": 12, "validation_images": 0}, "optimizer": {"learning_rate": 3e-3}})

@@ -19,6 +19,7 @@ from ..methods.clusternet.network import ClusterNetConfig, add_inputs
 from ..methods.clusternet.segmenter import Thresholds
 from ..resources import find_model
 from .clusternet import ClusterNetModule, LossConfig
+from .clusternet_refiner import RefinerTraining, fit_refiner
 from .clusternet_scorer import fit_scorer
 from .config import SupervisedTrainerConfig
 from .data import ClusterNetCrops, DataConfig, collate, remove_unpacked, unpack
@@ -44,6 +45,7 @@ SECTIONS = {
     "loss": LossConfig,
     "data": DataConfig,
     "optimizer": OptimizerConfig,
+    "refiner": RefinerTraining,
     "trainer": TrainerConfig,
 }
 
@@ -54,8 +56,8 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     ``out/run`` holds the configuration, the log and the checkpoints; ``resume`` goes on from the last of these.
 
     Args:
-        config: sections network, loss, data, optimizer, trainer, thresholds; missing keys take their defaults.
-        limit_steps: stop after so many optimiser steps (tests).
+        config: sections network, loss, data, optimizer, refiner, trainer, thresholds; missing keys take their defaults.
+        limit_steps: stop after so many optimiser steps; 0 = none, what the network's own clusters teach is taught all the same.
 
     Returns:
         the validation metrics.
@@ -67,14 +69,17 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     network, samples, optimizer, run = (sections[name] for name in ("network", "data", "optimizer", "trainer"))
     thresholds = Thresholds.from_dict(config.get("thresholds", {}) or ({} if network.moments else {"features": "centroid"}))
 
-    checkpoint = check_run(out, resume=resume)
+    refining = out / "run" / "refiner"
+    if limit_steps == 0:  # the network stays as --init gave it, and has no checkpoint
+        check_run(refining, resume=resume)
+    checkpoint = None if limit_steps == 0 else check_run(out, resume=resume)
     pl.seed_everything(seed, workers=True, verbose=False)
     training = BopDataset(data, "train")
     validation = BopDataset(data, "val") if (data / "val").is_dir() and run.validation_images else None
     if samples.flips and any(training.chiral.values()):
         raise InputError("config data.flips: a part of this dataset is chiral, its mirror image is another part: set flips to false")
     module = ClusterNetModule(network, sections["loss"], optimizer, thresholds, validation)
-    if run.init and not resume:
+    if run.init and checkpoint is None:
         print(start_from(find_model(run.init), module.network, method="clusternet", adapt=add_inputs))
     views = unpack(training, out, color="rgb" in network.inputs)
     keep_config(out, sections | {"thresholds": thresholds}, seed)
@@ -88,10 +93,17 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
         module, loader, out, run, clip=optimizer.clip, checkpoint=checkpoint, limit_steps=limit_steps, callbacks=[CountEpochs(crops)],
         validation=None if validation is None else validation_loader(validation, run.validation_images),
     )  # fmt: skip
+    taught = network.refined and sections["refiner"].epochs > 0
+    if taught:
+        fit_refiner(
+            module.segmenter(), views, sections["refiner"], samples, refining, run,
+            seed=seed, resume=resume, limit_steps=limit_steps or None,
+        )  # fmt: skip
     if network.scored:
         chosen = spread(len(views), run.score_images)
         clusters = fit_scorer(module.segmenter(), views, samples, tqdm(chosen, "scoring", disable=not sys.stderr.isatty()), seed=seed)
         print(f"the scorer learned from {clusters} clusters of {len(chosen)} training images")
+    if taught or network.scored:
         if validation is not None:
             trainer.validate(module, validation_loader(validation, run.validation_images), verbose=False)
     metrics = validated(trainer)

@@ -178,6 +178,10 @@ def fit(
     trainer.fit(module, loader, validation, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if checkpoint is not None:
+        saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        if saved["global_step"] == trainer.global_step:  # nothing was left to do, so Lightning kept the weights that the average is of
+            module.load_state_dict(saved["state_dict"])
     if validation is not None and count.validated_at != trainer.global_step:  # the run ended within an epoch
         trainer.validate(module, validation, verbose=False)
     return trainer

@@ -14,6 +14,7 @@ from ...errors import InputError
 from ..yaml_values import lists_to_tuples
 from .encoders import ASPP, VGG, ResNet, conv_bn
 from .inputs import INPUT_CHANNELS, check_inputs
+from .refinement import Refiner
 from .scoring import Scorer
 
 
@@ -34,6 +35,7 @@ class ClusterNetConfig:
             reach at a third of the cost (not in the paper).
         moments: predict the second moments beside the centroid (paper's c+cov), else the centroid alone (c).
         metres: size of one output unit of centroid votes, moments and radius.
+        refined: outlines of clusters are refined by a second, small network (``refinement.py``; not in the paper).
         scored: the score of a cluster is learned from those of the training images (``scoring.py``; not in the paper).
     """
 
@@ -55,6 +57,7 @@ class ClusterNetConfig:
     subpixel: bool = False
     moments: bool = True
     metres: float = 0.05
+    refined: bool = False
     scored: bool = False
 
     def __post_init__(self) -> None:
@@ -142,6 +145,7 @@ class ClusterNet(nn.Module):
         self.center_head = nn.Conv2d(width[c.mask_stride], 2 * cells[c.mask_stride], 1)
         self.radius_head = nn.Sequential(conv_bn(c.context, d4, 3), nn.Conv2d(d4, 1, 1))
         self._initialise()
+        self.refiner = Refiner(color="rgb" in c.inputs) if c.refined else None
         self.scorer = Scorer() if c.scored else None
 
     def _initialise(self) -> None:

@@ -25,6 +25,7 @@ from ..segmenter import Segmenter
 from ..thresholds import check_turns, read_thresholds
 from .inputs import fill_depth, network_inputs
 from .network import ClusterNet, ClusterNetConfig, Prediction
+from .refinement import Evidence, Refiner, refiner_inputs, relabel, windows
 from .scoring import cluster_facts
 from .turns import mean_over_turns
 from .votes import Votes, cluster_means, seedness, spread
@@ -88,6 +89,15 @@ class Found(NamedTuple):
     focal: float
 
 
+class FirstLook(NamedTuple):
+    """Clusters before their outlines are refined; attributes as of :class:`Found`."""
+
+    evidence: Evidence
+    table: dict[str, Tensor]
+    votes: Votes
+    clusters: Tensor
+
+
 class ClusterNetSegmenter(Segmenter):
     """The paper's pipeline at full resolution: votes are upsampled, the observed point is added at every pixel."""
 
@@ -119,14 +129,35 @@ class ClusterNetSegmenter(Segmenter):
         """The clusters of a view before any is refused; None where there are none."""
         if not np.isfinite(frame.depth).any():
             return None
+        look = self.first_look(frame)
+        if look is None:
+            return None
+        labels = look.evidence.labels
+        refiner = self.network.refiner
+        if refiner is not None and refiner.ready:
+            labels = self.refine(refiner, look.evidence)
+        labels = majority_filter(labels.cpu().numpy().astype(np.uint16), self.thresholds.majority)
+        return Found(labels, look.table, look.votes, look.clusters, look.evidence.points, float(frame.K[0, 0]))
+
+    @torch.inference_mode()
+    def first_look(self, frame: Frame) -> FirstLook | None:
+        """The clusters as their votes have them; None where there are none. ``frame`` has depth."""
         prediction, points = self.predict(frame)
         votes = self.votes(prediction, points)
         clusters, mixture = self.cluster(votes)
         if mixture is None:
             return None
-        labels = self._full_resolution(prediction, points, mixture).cpu().numpy().astype(np.uint16)
-        labels = majority_filter(labels, self.thresholds.majority)
-        return Found(labels, self._describe(votes, clusters, mixture), votes, clusters, points, float(frame.K[0, 0]))
+        table = self._describe(votes, clusters, mixture)
+        return FirstLook(self._evidence(frame, prediction, points, mixture, table["centroid"]), table, votes, clusters)
+
+    @torch.inference_mode()
+    def refine(self, refiner: Refiner, evidence: Evidence) -> Tensor:
+        """Labels (H, W) int64 of a second look at each cluster."""
+        corners = windows(evidence.labels, len(evidence.centroid))
+        inputs, logits = refiner_inputs(evidence, corners)
+        with half_precision(self.device):
+            logits = logits + refiner(inputs.contiguous(memory_format=torch.channels_last)).float()
+        return relabel(evidence.labels, corners, logits)
 
     @torch.inference_mode()
     def facts(self, found: Found) -> Tensor:
@@ -212,8 +243,8 @@ class ClusterNetSegmenter(Segmenter):
             table["covariance"] = _square(mean(votes.moments))
         return table
 
-    def _full_resolution(self, prediction: Prediction, points: Tensor, mixture: GaussianMixture) -> Tensor:
-        """Labels (H, W) int64, 0 = background: every pixel of the upsampled mask votes with its own observed point."""
+    def _evidence(self, frame: Frame, prediction: Prediction, points: Tensor, mixture: GaussianMixture, centroid: Tensor) -> Evidence:
+        """Every pixel of the upsampled mask votes with its own observed point."""
         height, width = points.shape[:2]
         stride = self.network.config.feature_stride
         size = (prediction.mask.shape[2] * stride, prediction.mask.shape[3] * stride)
@@ -222,15 +253,17 @@ class ClusterNetSegmenter(Segmenter):
             x = x if stride == 1 else F.interpolate(x, size, mode="bilinear", align_corners=False)
             return x[0, :, :height, :width]
 
-        mask = full(prediction.mask[:, 1:] - prediction.mask[:, :1])[0]
+        part = full(prediction.mask[:, 1:] - prediction.mask[:, :1])[0]
         threshold = self.thresholds.mask
-        rows, columns = torch.nonzero(mask > math.log(threshold / (1 - threshold)), as_tuple=True)
-        features = full(prediction.votes)[:, rows, columns].T + points[rows, columns]
+        rows, columns = torch.nonzero(part > math.log(threshold / (1 - threshold)), as_tuple=True)
+        features = full(prediction.votes).permute(1, 2, 0) + points
         if mixture.mean.shape[1] > 3:
-            features = torch.cat([features, full(prediction.moments)[:, rows, columns].T], 1)
+            features = torch.cat([features, full(prediction.moments).permute(1, 2, 0)], 2)
         labels = torch.zeros(height, width, dtype=torch.int64, device=points.device)
-        labels[rows, columns] = mixture.assign(features) + 1
-        return labels
+        labels[rows, columns] = mixture.assign(features[rows, columns]) + 1
+        color = torch.from_numpy(frame.color).to(self.device).float() / 127.5 - 1 if self.needs_color else None
+        valid = torch.from_numpy(np.isfinite(frame.depth)).to(self.device)
+        return Evidence(labels, features, part, points, valid, color, centroid, mixture)
 
     def _answer(self, frame: Frame, label_image: np.ndarray, table: dict[str, Tensor]) -> Instances:
         values = {name: value.cpu().numpy() for name, value in table.items()}

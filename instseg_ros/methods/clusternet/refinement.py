@@ -1,0 +1,164 @@
+"""A second look at the outline of each cluster (not in the paper).
+
+Votes decide pixel by pixel; at the border of two parts they are unsure, and of a part that is mostly hidden little else is left. The refiner
+sees a cluster as a whole, in a window around it: its mask, how sure the votes are, and the depth (and colour) of its surroundings.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...clustering.gmm import GaussianMixture
+from .encoders import conv_bn
+
+WINDOW = 96
+"""Side of a window, pixels; a multiple of 4."""
+CHANNELS = 12
+"""Of the refiner's inputs, colour aside."""
+SURE = 6.0  # logits beyond ±SURE are clipped: what the votes are sure of can be overruled, too
+
+
+class Evidence(NamedTuple):
+    """What is known of every pixel of a view before its outlines are refined.
+
+    Attributes:
+        labels: (H, W) int64, 0 = background, 1…K.
+        features: (H, W, D) m, object features. part: (H, W) logit of being a part.
+        points: (H, W, 3) m, missing depth filled. valid: (H, W) bool. color: (H, W, 3) in [−1, 1], None for networks without it.
+        centroid: (K, 3) m. mixture: K components.
+    """
+
+    labels: Tensor
+    features: Tensor
+    part: Tensor
+    points: Tensor
+    valid: Tensor
+    color: Tensor | None
+    centroid: Tensor
+    mixture: GaussianMixture
+
+
+def windows(labels: Tensor, count: int) -> Tensor:
+    """Row and column of the first pixel of each cluster's window, (count, 2) int64; the median of its pixels is in the middle.
+
+    Windows may reach beyond the image. A cluster without pixels gets one at the image's corner.
+    """
+    rows, columns = torch.nonzero(labels, as_tuple=True)
+    owner = labels[rows, columns] - 1
+    size = torch.bincount(owner, minlength=count)
+    middle = (size.cumsum(0) - (size + 1) // 2).clamp_min(0)
+    corner = []
+    for place, extent in ((rows, labels.shape[0]), (columns, labels.shape[1])):
+        ordered = (owner * extent + place).sort().values % extent if len(place) else place.new_zeros(1)
+        corner.append(torch.where(size > 0, ordered[middle.clamp_max(len(ordered) - 1)], 0) - WINDOW // 2)
+    return torch.stack(corner, 1)
+
+
+def cut(image: Tensor, corners: Tensor, *, fill: float = 0.0) -> Tensor:
+    """Windows (K, WINDOW, WINDOW, …) of an image (H, W, …), ``fill`` beyond its border."""
+    height, width = image.shape[:2]
+    span = torch.arange(WINDOW, device=image.device)
+    rows, columns = corners[:, :1] + span, corners[:, 1:] + span
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    out = image[rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]]
+    return out.masked_fill(~inside.view(*inside.shape, *[1] * (image.ndim - 2)), fill)
+
+
+def refiner_inputs(evidence: Evidence, corners: Tensor) -> tuple[Tensor, Tensor]:
+    """What the refiner sees of each of K clusters.
+
+    Returns:
+        inputs (K, CHANNELS or with colour CHANNELS + 3, WINDOW, WINDOW), and logits (K, WINDOW, WINDOW) of the pixels belonging to
+        the cluster as the votes have it.
+    """
+    count = len(corners)
+    each = torch.arange(count, device=corners.device)
+    labels = cut(evidence.labels, corners, fill=-1)
+    features, points = cut(evidence.features, corners), cut(evidence.points, corners)
+    likelihood = evidence.mixture.log_likelihood(features.flatten(0, 2)).view(count, WINDOW, WINDOW, -1)
+    posterior = likelihood.log_softmax(3)[each, :, :, each]
+    part = cut(evidence.part, corners, fill=-SURE)
+    chance = F.logsigmoid(part) + posterior
+    logit = (chance - torch.log(-torch.expm1(chance.clamp_max(-1e-6)))).clamp(-SURE, SURE)
+    own = labels == each[:, None, None] + 1
+    seen = own.flatten(1).sum(1).clamp_min(1)
+    depth = (points[..., 2] * own).flatten(1).sum(1) / seen
+    offset = points - evidence.centroid[:, None, None]
+    vote = (features[..., :3] - evidence.mixture.mean[:, None, None, :3]).norm(dim=3)
+    planes = [
+        logit / 5,
+        posterior.clamp_min(-10) / 5,
+        part.clamp(-10, 10) / 5,
+        own,
+        (labels > 0) & ~own,
+        labels >= 0,
+        cut(evidence.valid, corners),
+        (vote / 0.02).clamp_max(5),
+        ((points[..., 2] - depth[:, None, None]) / 0.01).clamp(-5, 5),
+        *(offset / 0.05).clamp(-3, 3).unbind(3),
+    ]
+    inputs = torch.stack([plane.float() for plane in planes], 1)
+    if evidence.color is not None:
+        inputs = torch.cat([inputs, cut(evidence.color, corners).permute(0, 3, 1, 2)], 1)
+    return inputs, logit
+
+
+class Refiner(nn.Module):
+    """A small U-Net: windows of clusters → what to add to their logits.
+
+    Untaught it adds nothing, and ``ready`` is 0. Its weights take no part in the training of the network.
+    """
+
+    def __init__(self, *, color: bool, width: int = 24) -> None:
+        super().__init__()
+        self.register_buffer("ready", torch.zeros(()))
+        a, b, c = width, 2 * width, 3 * width
+        self.channels = CHANNELS + 3 * color
+        self.fine = nn.Sequential(conv_bn(self.channels, a, 3), conv_bn(a, a, 3))
+        self.middle = nn.Sequential(conv_bn(a, b, 3, stride=2), conv_bn(b, b, 3))
+        self.coarse = nn.Sequential(conv_bn(b, c, 3, stride=2), conv_bn(c, c, 3, dilation=2), conv_bn(c, c, 3, dilation=4))
+        self.up_middle = conv_bn(b + c, b, 3)
+        self.up_fine = conv_bn(a + b, a, 3)
+        self.head = nn.Conv2d(a, 1, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.requires_grad_(False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(K, C, WINDOW, WINDOW) → (K, WINDOW, WINDOW)."""
+        fine = self.fine(inputs)
+        middle = self.middle(fine)
+        x = _double(self.coarse(middle))
+        x = _double(self.up_middle(torch.cat([middle, x], 1)))
+        return self.head(self.up_fine(torch.cat([fine, x], 1)))[:, 0]
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def relabel(labels: Tensor, corners: Tensor, logits: Tensor) -> Tensor:
+    """Labels (H, W) int64 after the windows' logits (K, WINDOW, WINDOW): each pixel goes to the surest cluster above 0.
+
+    Outside the window of its own cluster a pixel keeps its label, unless another cluster claims it.
+    """
+    height, width = labels.shape
+    new, best = labels.clone(), torch.zeros_like(labels, dtype=logits.dtype)
+    for again in (False, True):  # first what each cluster had within its window is free again
+        for k, (top, left) in enumerate(corners.tolist(), 1):
+            rows, columns = slice(max(top, 0), min(top + WINDOW, height)), slice(max(left, 0), min(left + WINDOW, width))
+            if rows.start >= rows.stop or columns.start >= columns.stop:
+                continue
+            mine, score = new[rows, columns], best[rows, columns]
+            if not again:
+                mine[mine == k] = 0
+                continue
+            z = logits[k - 1, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+            wins = z > score
+            score[wins] = z[wins]
+            mine[wins] = k
+    return new
