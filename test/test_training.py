@@ -20,6 +20,7 @@ pytest.importorskip("mujoco")
 
 from instseg_ros.cli import main  # noqa: E402
 from instseg_ros.errors import InputError  # noqa: E402
+from instseg_ros.training.clusternet import ClusterNetModule  # noqa: E402
 from instseg_ros.training.config import build, read_training_config  # noqa: E402
 from instseg_ros.training.data import ClusterNetCrops, DataConfig, PackedViews, collate  # noqa: E402
 from instseg_ros.training.supervised import moving_average  # noqa: E402
@@ -100,17 +101,22 @@ def test_a_scorer_is_taught_beside_weights_that_stay(bins, tmp_path, capsys):
     load_segmenter(second, "cpu").segment(BopDataset(bins, "val").frame(0))
 
 
-def test_a_refiner_is_taught_beside_weights_that_stay(bins, tmp_path):
+def test_a_refiner_is_taught_beside_weights_that_stay(bins, tmp_path, monkeypatch):
     first, second = tmp_path / "first", tmp_path / "second"
     command = ["train", "clusternet", "--data", str(bins)]
     finds = {"network": {"inputs": ["rgb", "xyz", "depth"]}, "thresholds": {"mask": 0.01, "min_pixels": 1}}
     assert main([*command, "--steps", "1", "--out", str(first), "--config", write_config(tmp_path, TINY, finds)]) == 0
     finds["network"]["refined"] = True
     config = write_config(tmp_path, TINY, finds | {"refiner": {"epochs": 2, "batch_size": 1, "crop": 96}})
+    validated = []
+    monkeypatch.setattr(ClusterNetModule, "on_validation_epoch_start", lambda self: validated.append(float(self.network.refiner.ready)))
+    monkeypatch.setattr(ClusterNetModule, "validation_step", lambda self, batch, index: None)
+    monkeypatch.setattr(ClusterNetModule, "on_validation_epoch_end", lambda self: None)
     assert main([*command, "--steps", "0", "--init", str(first), "--out", str(second), "--config", config]) == 0
     before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert after["refiner.ready"] == 1
+    assert validated == [0, 1]  # with the average of the network's run, then as it is shipped
     checkpoint = second / "run" / "refiner" / "run" / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 4  # two epochs of two views
     assert main([*command, "--steps", "0", "--init", str(first), "--out", str(second), "--config", config, "--resume"]) == 0

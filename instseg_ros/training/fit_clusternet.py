@@ -103,10 +103,12 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
         chosen = spread(len(views), run.score_images)
         clusters = fit_scorer(module.segmenter(), views, samples, tqdm(chosen, "scoring", disable=not sys.stderr.isatty()), seed=seed)
         print(f"the scorer learned from {clusters} clusters of {len(chosen)} training images")
-    if taught or network.scored:
-        if validation is not None:
-            trainer.validate(module, validation_loader(validation, run.validation_images), verbose=False)
-    metrics = validated(trainer)
+    last = trainer
+    if validation is not None and (taught or network.scored):
+        # Not with ``trainer``: its average of the weights is from before refiner and scorer were taught.
+        last = pl.Trainer(logger=False, enable_model_summary=False, accelerator="auto", devices="auto")
+        last.validate(module, validation_loader(validation, run.validation_images), verbose=False)
+    metrics = validated(last)
     if trainer.is_global_zero:
         remove_unpacked(out)
         facts = {

@@ -261,7 +261,7 @@ class ClusterNetSegmenter(Segmenter):
             features = torch.cat([features, full(prediction.moments).permute(1, 2, 0)], 2)
         labels = torch.zeros(height, width, dtype=torch.int64, device=points.device)
         labels[rows, columns] = mixture.assign(features[rows, columns]) + 1
-        color = torch.from_numpy(frame.color).to(self.device).float() / 127.5 - 1 if self.needs_color else None
+        color = torch.from_numpy(frame.color.astype(np.float32)).to(self.device) / 127.5 - 1 if self.needs_color else None
         valid = torch.from_numpy(np.isfinite(frame.depth)).to(self.device)
         return Evidence(labels, features, part, points, valid, color, centroid, mixture)
 
