@@ -76,15 +76,15 @@ def refiner_inputs(evidence: Evidence, corners: Tensor) -> tuple[Tensor, Tensor]
         the cluster as the votes have it.
     """
     count = len(corners)
-    each = torch.arange(count, device=corners.device)
     labels = cut(evidence.labels, corners, fill=-1)
     features, points = cut(evidence.features, corners), cut(evidence.points, corners)
-    likelihood = evidence.mixture.log_likelihood(features.flatten(0, 2)).view(count, WINDOW, WINDOW, -1)
-    posterior = likelihood.log_softmax(3)[each, :, :, each]
+    posterior = features.new_empty(count, WINDOW, WINDOW)
+    for k, window in enumerate(features):  # all at once would take memory with the square of the parts
+        posterior[k] = evidence.mixture.log_likelihood(window.flatten(0, 1)).log_softmax(1)[:, k].view(WINDOW, WINDOW)
     part = cut(evidence.part, corners, fill=-SURE)
     chance = F.logsigmoid(part) + posterior
     logit = (chance - torch.log(-torch.expm1(chance.clamp_max(-1e-6)))).clamp(-SURE, SURE)
-    own = labels == each[:, None, None] + 1
+    own = labels == torch.arange(1, count + 1, device=labels.device)[:, None, None]
     seen = own.flatten(1).sum(1).clamp_min(1)
     depth = (points[..., 2] * own).flatten(1).sum(1) / seen
     offset = points - evidence.centroid[:, None, None]
