@@ -134,8 +134,8 @@ def refiner_samples(segmenter: ClusterNetSegmenter, sample: Sample) -> tuple[Ten
     frame = Frame(np.ascontiguousarray(sample.depth), sample.K, color)
     look = segmenter.first_look(frame) if np.isfinite(frame.depth).any() else None
     if look is None:
-        channels = segmenter.network.refiner.channels
-        return torch.zeros(0, channels, WINDOW, WINDOW), torch.zeros(0, WINDOW, WINDOW), torch.zeros(0, WINDOW, WINDOW)
+        none = torch.zeros(0, WINDOW, WINDOW, device=segmenter.device)
+        return none[:, None].expand(0, segmenter.network.refiner.channels, WINDOW, WINDOW), none, none
     evidence = look.evidence
     with torch.no_grad():
         part = torch.from_numpy(main_parts(evidence.labels.cpu().numpy(), sample.labels, len(evidence.centroid), len(sample.centroid)))

@@ -152,12 +152,12 @@ class ClusterNetSegmenter(Segmenter):
 
     @torch.inference_mode()
     def refine(self, refiner: Refiner, evidence: Evidence) -> Tensor:
-        """Labels (H, W) int64 of a second look at each cluster."""
+        """Labels (H, W) int64, on the CPU, of a second look at each cluster."""
         corners = windows(evidence.labels, len(evidence.centroid))
         inputs, logits = refiner_inputs(evidence, corners)
         with half_precision(self.device):
             logits = logits + refiner(inputs.contiguous(memory_format=torch.channels_last)).float()
-        return relabel(evidence.labels, corners, logits)
+        return relabel(evidence.labels.cpu(), corners.cpu(), logits.cpu())  # a loop over clusters, which a GPU would be slow at
 
     @torch.inference_mode()
     def facts(self, found: Found) -> Tensor:
