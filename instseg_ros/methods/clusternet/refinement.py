@@ -6,6 +6,7 @@ sees a cluster as a whole, in a window around it: its mask, how sure the votes a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -60,12 +61,11 @@ def windows(labels: Tensor, count: int) -> Tensor:
 
 def cut(image: Tensor, corners: Tensor, *, fill: float = 0.0) -> Tensor:
     """Windows (K, WINDOW, WINDOW, …) of an image (H, W, …), ``fill`` beyond its border."""
-    height, width = image.shape[:2]
-    span = torch.arange(WINDOW, device=image.device)
-    rows, columns = corners[:, :1] + span, corners[:, 1:] + span
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-    out = image[rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]]
-    return out.masked_fill(~inside.view(*inside.shape, *[1] * (image.ndim - 2)), fill)
+    out = image.new_full((len(corners), WINDOW, WINDOW, *image.shape[2:]), fill)
+    for window, corner in zip(out, corners.tolist()):
+        place, within = _overlap(corner, image.shape[:2])
+        window[within] = image[place]
+    return out
 
 
 def refiner_inputs(evidence: Evidence, corners: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,19 +146,26 @@ def relabel(labels: Tensor, corners: Tensor, logits: Tensor) -> Tensor:
 
     Outside the window of its own cluster a pixel keeps its label, unless another cluster claims it.
     """
-    height, width = labels.shape
     new, best = labels.clone(), torch.zeros_like(labels, dtype=logits.dtype)
     for again in (False, True):  # first what each cluster had within its window is free again
-        for k, (top, left) in enumerate(corners.tolist(), 1):
-            rows, columns = slice(max(top, 0), min(top + WINDOW, height)), slice(max(left, 0), min(left + WINDOW, width))
-            if rows.start >= rows.stop or columns.start >= columns.stop:
-                continue
-            mine, score = new[rows, columns], best[rows, columns]
+        for k, corner in enumerate(corners.tolist(), 1):
+            place, within = _overlap(corner, labels.shape)
+            mine, score = new[place], best[place]
             if not again:
                 mine[mine == k] = 0
                 continue
-            z = logits[k - 1, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+            z = logits[k - 1][within]
             wins = z > score
             score[wins] = z[wins]
             mine[wins] = k
     return new
+
+
+def _overlap(corner: Sequence[int], shape: Sequence[int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The pixels that an image and the window at ``corner`` share: where they lie in the image, and where in the window."""
+    place, within = [], []
+    for first, size in zip(corner, shape):
+        start, stop = min(max(first, 0), size), max(min(first + WINDOW, size), 0)
+        place.append(slice(start, max(stop, start)))
+        within.append(slice(start - first, max(stop, start) - first))
+    return (place[0], place[1]), (within[0], within[1])
