@@ -41,6 +41,15 @@ def crop_intrinsics(K: np.ndarray, left: int, top: int) -> np.ndarray:
     return cropped
 
 
+def window_overlap(
+    left: int, top: int, shape: tuple[int, int], size: tuple[int, int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Index of the part of a window of ``shape`` at (left, top) that lies in an image of ``size``: in the image, and in the window."""
+    v0, v1, u0, u1 = max(top, 0), min(top + shape[0], size[0]), max(left, 0), min(left + shape[1], size[1])
+    v1, u1 = max(v0, v1), max(u0, u1)
+    return (slice(v0, v1), slice(u0, u1)), (slice(v0 - top, v1 - top), slice(u0 - left, u1 - left))
+
+
 def label_moments(labels: np.ndarray, points: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First and second central moments of the points of every label.
 

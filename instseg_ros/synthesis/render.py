@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..geometry import window_overlap
 from .appearance import shade
 from .background import background_mesh
 from .rasterizer import draw, merge, window
@@ -91,7 +92,7 @@ def render(
             box[i] = left + columns[0], top + rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1
             z = alone[covered]
             near[i] = np.partition(z, z.size // 10)[z.size // 10]
-            inside, part = _overlap(left, top, covered.shape, size)
+            inside, part = window_overlap(left, top, covered.shape, size)
             masks[i][inside] = covered[part]
             drawn.append((i + 1, left, top, alone, alone_face))
 
@@ -130,10 +131,3 @@ def render(
         poses=poses,
         rgb=rgb,
     )
-
-
-def _overlap(left: int, top: int, shape: tuple[int, int], size: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Index of the part of a window at (left, top) that lies in the image: in the image, and in the window."""
-    v0, v1, u0, u1 = max(top, 0), min(top + shape[0], size[0]), max(left, 0), min(left + shape[1], size[1])
-    v1, u1 = max(v0, v1), max(u0, u1)
-    return (slice(v0, v1), slice(u0, u1)), (slice(v0 - top, v1 - top), slice(u0 - left, u1 - left))

@@ -14,15 +14,15 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
-from ..evaluation.metrics import overlap
 from ..frame import Frame
 from ..methods.clusternet.refinement import WINDOW, cut, refiner_inputs, windows
 from ..methods.clusternet.segmenter import ClusterNetSegmenter
 from .augment import Sample
+from .clusternet_scorer import main_pieces
 from .config import SupervisedTrainerConfig
-from .data import DataConfig, PackedViews, augmented
+from .data import DataConfig, PackedViews, augmented, check_crop
 from .optimizer import OptimizerConfig, adam
-from .supervised import CountEpochs, fit
+from .supervised import CountEpochs, check_run, fit, has_run
 
 FOUND = 0.2
 """IoU from which a cluster is the beginning of a part."""
@@ -49,8 +49,7 @@ class RefinerTraining(OptimizerConfig):
     crop: int = 384
 
     def __post_init__(self) -> None:
-        if self.crop % 32 or self.crop <= 0:
-            raise InputError(f"refiner.crop must be a positive multiple of 32, got {self.crop}")
+        check_crop("refiner.crop", self.crop)
         if self.epochs < 0 or self.batch_size < 1:
             raise InputError(f"refiner.epochs must be at least 0 and batch_size at least 1, got {self.epochs} and {self.batch_size}")
 
@@ -92,7 +91,7 @@ class RefinerModule(pl.LightningModule):
             inputs, logits, truth = (torch.cat(rows) for rows in zip(*(refiner_samples(self.segmenter, s) for s in samples)))
         if not len(inputs):
             return sum(p.sum() for p in self.refiner.parameters()) * 0
-        refined = logits + self.refiner(inputs.contiguous(memory_format=torch.channels_last)).float()
+        refined = logits + self.refiner(inputs)
         loss = outline_loss(refined, truth)
         self.log("loss", loss.detach(), prog_bar=True, batch_size=len(inputs))
         self.log("train/unrefined", outline_loss(logits, truth), batch_size=len(inputs))
@@ -118,11 +117,10 @@ def fit_refiner(
         crops, config.batch_size, shuffle=True, collate_fn=list, num_workers=run.workers, drop_last=len(crops) >= config.batch_size,
         persistent_workers=run.workers > 0, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    checkpoint = out / "run" / "last.ckpt"
     module = RefinerModule(segmenter, config)
     fit(
         module, loader, out, replace(run, epochs=config.epochs), clip=config.clip, limit_steps=limit_steps,
-        checkpoint=checkpoint if resume and checkpoint.exists() else None, callbacks=[CountEpochs(crops)],
+        checkpoint=check_run(out, resume=True) if resume and has_run(out) else None, callbacks=[CountEpochs(crops)],
     )  # fmt: skip
     module.refiner.ready.fill_(1)
     module.refiner.requires_grad_(False).eval()
@@ -132,7 +130,7 @@ def refiner_samples(segmenter: ClusterNetSegmenter, sample: Sample) -> tuple[Ten
     """Inputs and logits, as of ``refiner_inputs``, and true masks of the K clusters in ``sample`` that are the best piece of a part."""
     color = None if sample.color is None else np.ascontiguousarray(sample.color)
     frame = Frame(np.ascontiguousarray(sample.depth), sample.K, color)
-    look = segmenter.first_look(frame) if np.isfinite(frame.depth).any() else None
+    look = segmenter.first_look(frame)
     if look is None:
         none = torch.zeros(0, WINDOW, WINDOW, device=segmenter.device)
         return none[:, None].expand(0, segmenter.network.refiner.channels, WINDOW, WINDOW), none, none
@@ -152,11 +150,8 @@ def main_parts(labels: np.ndarray, truth: np.ndarray, count: int, parts: int) ->
     Args:
         labels: (H, W) of clusters, 0 = background, 1…count. truth: (H, W) of parts, 0 = background, 1…parts.
     """
-    iou = overlap(labels, truth, count, parts)[1]
-    if not iou.size:
-        return np.zeros(count, np.int64)
-    best = np.where((iou == iou.max(0)) & (iou >= FOUND), iou, 0)
-    return np.where(best.any(1), best.argmax(1) + 1, 0)
+    iou = main_pieces(labels, truth, count, parts)
+    return np.pad(np.where(iou >= FOUND, iou, 0), [(0, 0), (1, 0)]).argmax(1)  # the column in front is that of no part
 
 
 def outline_loss(logits: Tensor, truth: Tensor) -> Tensor:

@@ -52,11 +52,13 @@ def main_piece_iou(labels: np.ndarray, truth: np.ndarray, count: int, parts: int
     Args:
         labels: (H, W) of clusters, 0 = background, 1…count. truth: (H, W) of parts, 0 = background, 1…parts.
     """
+    return main_pieces(labels, truth, count, parts).max(1, initial=0).astype(np.float32)
+
+
+def main_pieces(labels: np.ndarray, truth: np.ndarray, count: int, parts: int) -> np.ndarray:
+    """IoU (count, parts) of each cluster with each part that no other cluster covers better, else 0. Arguments as of :func:`main_piece_iou`."""
     iou = overlap(labels, truth, count, parts)[1]
-    if not iou.size:
-        return np.zeros(count, np.float32)
-    best = iou == iou.max(0)
-    return np.where(best, iou, 0).max(1).astype(np.float32)
+    return np.where(iou == iou.max(0, initial=0), iou, 0)
 
 
 def fit(scorer: Scorer, facts: Tensor, targets: Tensor, *, seed: int) -> None:

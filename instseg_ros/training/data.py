@@ -27,6 +27,12 @@ from .targets import center_candidates, feature_table, radius_table
 UNIT = 1e-4  # metres per step of the packed 16-bit depth: range 6.5 m
 
 
+def check_crop(name: str, side: int) -> None:
+    """InputError unless the network takes windows of this side."""
+    if side % 32 or side <= 0:
+        raise InputError(f"{name} must be a positive multiple of 32, got {side}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
     """How views become crops.
@@ -52,8 +58,7 @@ class CropConfig:
     recolor: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.crop % 32 or self.crop <= 0:
-            raise InputError(f"crop must be a positive multiple of 32, got {self.crop}")
+        check_crop("crop", self.crop)
         if not 0 <= self.anywhere <= 1:
             raise InputError(f"anywhere must lie in [0, 1], got {self.anywhere}")
         if not 0 <= self.recolor <= 1:

@@ -62,12 +62,16 @@ class CountSteps(Callback):
     def __init__(self, optimizers: int = 1) -> None:
         self.optimizers = optimizers
         self.validated_at = -1
+        self.started = False
 
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         trainer.fit_loop.setup_data()
         planned = int(trainer.max_epochs * trainer.num_training_batches) * self.optimizers
         trainer.fit_loop.epoch_loop.max_steps = planned if trainer.max_steps == -1 else min(planned, trainer.max_steps)
         trainer.fit_loop.max_epochs = -1
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.started = True
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.validated_at = trainer.global_step
@@ -89,6 +93,11 @@ def build_sections(config: dict[str, Any], kinds: Mapping[str, type], others: Se
     return {name: build(kind, name, config.get(name, {})) for name, kind in kinds.items()}
 
 
+def has_run(out: Path) -> bool:
+    """Whether ``out`` holds a checkpoint to go on from."""
+    return (out / "run" / "last.ckpt").exists()
+
+
 def check_run(out: Path, *, resume: bool) -> Path | None:
     """Checkpoint to go on from, None = a new run.
 
@@ -96,9 +105,9 @@ def check_run(out: Path, *, resume: bool) -> Path | None:
         InputError: a run in ``out`` that ``resume`` would be needed for, or none to resume.
     """
     checkpoint = out / "run" / "last.ckpt"
-    if checkpoint.exists() and not resume:
+    if has_run(out) and not resume:
         raise InputError(f"{out} holds a training run: add --resume to go on with it or choose another --out")
-    if resume and not checkpoint.exists():
+    if resume and not has_run(out):
         raise InputError(f"{checkpoint} does not exist, there is nothing to resume: leave --resume out")
     return checkpoint if resume else None
 
@@ -178,10 +187,8 @@ def fit(
     trainer.fit(module, loader, validation, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    if checkpoint is not None:
-        saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        if saved["global_step"] == trainer.global_step:  # nothing was left to do, so Lightning kept the weights that the average is of
-            module.load_state_dict(saved["state_dict"])
+    if checkpoint is not None and not count.started:  # nothing was left to do, so Lightning kept the weights that the average is of
+        module.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"])
     if validation is not None and count.validated_at != trainer.global_step:  # the run ended within an epoch
         trainer.validate(module, validation, verbose=False)
     return trainer

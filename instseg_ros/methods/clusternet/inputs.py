@@ -47,6 +47,11 @@ def fill_depth(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return readings[nearest], valid
 
 
+def scaled_color(color: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 → float32 in [−1, 1]."""
+    return color.astype(np.float32) / 127.5 - 1
+
+
 def network_inputs(
     depth: np.ndarray, K: np.ndarray, color: np.ndarray | None, names: Iterable[str], *, shift: np.ndarray | None = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -73,7 +78,7 @@ def network_inputs(
     images = {}
     for name in names:
         if name == "rgb":
-            images[name] = color.astype(np.float32) / 127.5 - 1
+            images[name] = scaled_color(color)
             continue
         # Plane by plane and merged at the end: several times faster than steps over interleaved channels.
         if name == "xyz":

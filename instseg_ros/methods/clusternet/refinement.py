@@ -6,7 +6,6 @@ sees a cluster as a whole, in a window around it: its mask, how sure the votes a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...clustering.gmm import GaussianMixture
+from ...geometry import window_overlap
 from .encoders import conv_bn
 
 WINDOW = 96
@@ -62,8 +62,7 @@ def windows(labels: Tensor, count: int) -> Tensor:
 def cut(image: Tensor, corners: Tensor, *, fill: float = 0.0) -> Tensor:
     """Windows (K, WINDOW, WINDOW, …) of an image (H, W, …), ``fill`` beyond its border."""
     out = image.new_full((len(corners), WINDOW, WINDOW, *image.shape[2:]), fill)
-    for window, corner in zip(out, corners.tolist()):
-        place, within = _overlap(corner, image.shape[:2])
+    for window, (place, within) in zip(out, _shared(corners, image)):
         window[within] = image[place]
     return out
 
@@ -129,12 +128,12 @@ class Refiner(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(K, C, WINDOW, WINDOW) → (K, WINDOW, WINDOW)."""
-        fine = self.fine(inputs)
+        """(K, C, WINDOW, WINDOW) → (K, WINDOW, WINDOW) float32."""
+        fine = self.fine(inputs.contiguous(memory_format=torch.channels_last))
         middle = self.middle(fine)
         x = _double(self.coarse(middle))
         x = _double(self.up_middle(torch.cat([middle, x], 1)))
-        return self.head(self.up_fine(torch.cat([fine, x], 1)))[:, 0]
+        return self.head(self.up_fine(torch.cat([fine, x], 1)))[:, 0].float()
 
 
 def _double(x: Tensor) -> Tensor:
@@ -147,25 +146,18 @@ def relabel(labels: Tensor, corners: Tensor, logits: Tensor) -> Tensor:
     Outside the window of its own cluster a pixel keeps its label, unless another cluster claims it.
     """
     new, best = labels.clone(), torch.zeros_like(labels, dtype=logits.dtype)
-    for again in (False, True):  # first what each cluster had within its window is free again
-        for k, corner in enumerate(corners.tolist(), 1):
-            place, within = _overlap(corner, labels.shape)
-            mine, score = new[place], best[place]
-            if not again:
-                mine[mine == k] = 0
-                continue
-            z = logits[k - 1][within]
-            wins = z > score
-            score[wins] = z[wins]
-            mine[wins] = k
+    shared = _shared(corners, labels)
+    for k, (place, _) in enumerate(shared, 1):  # what each cluster had within its window is free again
+        mine = new[place]
+        mine[mine == k] = 0
+    for k, (place, within) in enumerate(shared, 1):
+        score, z = best[place], logits[k - 1][within]
+        wins = z > score
+        score[wins] = z[wins]
+        new[place][wins] = k
     return new
 
 
-def _overlap(corner: Sequence[int], shape: Sequence[int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The pixels that an image and the window at ``corner`` share: where they lie in the image, and where in the window."""
-    place, within = [], []
-    for first, size in zip(corner, shape):
-        start, stop = min(max(first, 0), size), max(min(first + WINDOW, size), 0)
-        place.append(slice(start, max(stop, start)))
-        within.append(slice(start - first, max(stop, start) - first))
-    return (place[0], place[1]), (within[0], within[1])
+def _shared(corners: Tensor, image: Tensor) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """What each window shares with the image, as of :func:`window_overlap`."""
+    return [window_overlap(left, top, (WINDOW, WINDOW), image.shape[:2]) for top, left in corners.tolist()]

@@ -23,7 +23,7 @@ from ..half_precision import half_precision
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
 from ..thresholds import check_turns, read_thresholds
-from .inputs import fill_depth, network_inputs
+from .inputs import fill_depth, network_inputs, scaled_color
 from .network import ClusterNet, ClusterNetConfig, Prediction
 from .refinement import Evidence, Refiner, refiner_inputs, relabel, windows
 from .scoring import cluster_facts
@@ -127,8 +127,6 @@ class ClusterNetSegmenter(Segmenter):
     @torch.inference_mode()
     def find(self, frame: Frame) -> Found | None:
         """The clusters of a view before any is refused; None where there are none."""
-        if not np.isfinite(frame.depth).any():
-            return None
         look = self.first_look(frame)
         if look is None:
             return None
@@ -141,7 +139,9 @@ class ClusterNetSegmenter(Segmenter):
 
     @torch.inference_mode()
     def first_look(self, frame: Frame) -> FirstLook | None:
-        """The clusters as their votes have them; None where there are none. ``frame`` has depth."""
+        """The clusters as their votes have them; None where there are none."""
+        if not np.isfinite(frame.depth).any():
+            return None
         prediction, points = self.predict(frame)
         votes = self.votes(prediction, points)
         clusters, mixture = self.cluster(votes)
@@ -156,7 +156,7 @@ class ClusterNetSegmenter(Segmenter):
         corners = windows(evidence.labels, len(evidence.centroid))
         inputs, logits = refiner_inputs(evidence, corners)
         with half_precision(self.device):
-            logits = logits + refiner(inputs.contiguous(memory_format=torch.channels_last)).float()
+            logits = logits + refiner(inputs)
         return relabel(evidence.labels.cpu(), corners.cpu(), logits.cpu())  # a loop over clusters, which a GPU would be slow at
 
     @torch.inference_mode()
@@ -261,7 +261,7 @@ class ClusterNetSegmenter(Segmenter):
             features = torch.cat([features, full(prediction.moments).permute(1, 2, 0)], 2)
         labels = torch.zeros(height, width, dtype=torch.int64, device=points.device)
         labels[rows, columns] = mixture.assign(features[rows, columns]) + 1
-        color = torch.from_numpy(frame.color.astype(np.float32)).to(self.device) / 127.5 - 1 if self.needs_color else None
+        color = torch.from_numpy(scaled_color(frame.color)).to(self.device) if self.needs_color else None
         valid = torch.from_numpy(np.isfinite(frame.depth)).to(self.device)
         return Evidence(labels, features, part, points, valid, color, centroid, mixture)
 
