@@ -101,7 +101,7 @@ def test_a_scorer_is_taught_beside_weights_that_stay(bins, tmp_path, capsys):
     load_segmenter(second, "cpu").segment(BopDataset(bins, "val").frame(0))
 
 
-def test_a_refiner_is_taught_beside_weights_that_stay(bins, tmp_path, monkeypatch):
+def test_a_refiner_is_taught_beside_weights_that_stay(bins, tmp_path, monkeypatch, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     command = ["train", "clusternet", "--data", str(bins)]
     finds = {"network": {"inputs": ["rgb", "xyz", "depth"]}, "thresholds": {"mask": 0.01, "min_pixels": 1}}
@@ -119,6 +119,9 @@ def test_a_refiner_is_taught_beside_weights_that_stay(bins, tmp_path, monkeypatc
     assert validated == [0, 1]  # with the average of the network's run, then as it is shipped
     checkpoint = second / "run" / "refiner" / "run" / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 4  # two epochs of two views
+    for out in (first, second):  # neither the run of a network nor that of a refiner is written over
+        assert main([*command, "--steps", "0", "--init", str(first), "--out", str(out), "--config", config]) == 2
+        assert "add --resume" in capsys.readouterr().err
     assert main([*command, "--steps", "0", "--init", str(first), "--out", str(second), "--config", config, "--resume"]) == 0
     again = load_file(second / "model.safetensors")
     assert [name for name, value in after.items() if not torch.equal(again[name], value)] == []

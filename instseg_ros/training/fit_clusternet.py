@@ -25,7 +25,7 @@ from .config import SupervisedTrainerConfig
 from .data import ClusterNetCrops, DataConfig, collate, remove_unpacked, unpack
 from .optimizer import OptimizerConfig
 from .segmenter_validation import validation_loader
-from .supervised import CountEpochs, build_sections, check_run, fit, keep_config, start_from, validated
+from .supervised import CountEpochs, build_sections, check_run, fit, has_run, keep_config, start_from, validated
 from .trained_model import write_trained
 
 
@@ -70,9 +70,11 @@ def fit_clusternet(data: Path, out: Path, config: dict[str, Any], *, seed: int, 
     thresholds = Thresholds.from_dict(config.get("thresholds", {}) or ({} if network.moments else {"features": "centroid"}))
 
     refining = out / "run" / "refiner"
-    if limit_steps == 0:  # the network stays as --init gave it, and has no checkpoint
+    if limit_steps == 0 and has_run(refining) and not has_run(out):  # the network is that of --init, and has no checkpoint
         check_run(refining, resume=resume)
-    checkpoint = None if limit_steps == 0 else check_run(out, resume=resume)
+        checkpoint = None
+    else:
+        checkpoint = check_run(out, resume=resume)
     pl.seed_everything(seed, workers=True, verbose=False)
     training = BopDataset(data, "train")
     validation = BopDataset(data, "val") if (data / "val").is_dir() and run.validation_images else None
