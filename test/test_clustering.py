@@ -60,7 +60,7 @@ def test_likelihood_equals_scipy():
         member = x.double().numpy()[k == j]
         covariance = np.cov(member.T, bias=True) + 1e-6 * np.eye(3)
         expected = stats.multivariate_normal(member.mean(0), covariance).logpdf(x.double().numpy()) + np.log(0.5)
-        np.testing.assert_allclose(mixture.log_likelihood(x.double())[:, j].numpy(), expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(mixture.log_likelihood(x.double())[j].numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_one_iteration_moves_border_points_to_the_likelier_blob():

@@ -132,6 +132,15 @@ def test_the_loss_is_the_soft_iou_and_the_entropy_of_the_area():
     assert torch.autograd.gradcheck(lambda x: outline_loss(x, truth.double()), torch.randn(1, 20, 20, dtype=torch.float64, requires_grad=True))
 
 
+@pytest.mark.parametrize(("balance", "share"), [(0.0, (1 / 2, 1 / 2)), (1.0, (4 / 5, 1 / 5))])
+def test_balance_weighs_parts_by_their_area(balance, share):
+    truth = torch.zeros(2, 20, 20)
+    truth[0, :2, :10], truth[1, :4] = 1, 1  # 20 and 80 pixels
+    logits = torch.randn(2, 20, 20, generator=torch.Generator().manual_seed(0))
+    alone = [outline_loss(logits[k : k + 1], truth[k : k + 1]).item() for k in range(2)]
+    assert outline_loss(logits, truth, balance=balance).item() == pytest.approx(np.dot(share, alone), rel=1e-5)
+
+
 def test_main_parts_by_hand():
     truth = np.zeros((10, 40), int)
     truth[:, :10], truth[:, 20:30] = 1, 2

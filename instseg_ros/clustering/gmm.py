@@ -50,14 +50,19 @@ class GaussianMixture:
         return GaussianMixture(self.mean[keep], self.whitening[keep], self.log_weight[keep])
 
     def log_likelihood(self, features: Tensor) -> Tensor:
-        """log(weight · density) of (N, D) features under every component, (N, K)."""
+        """log(weight · density) of (N, D) features under every component, (K, N): sums over components run over whole rows."""
         k, d = self.mean.shape
         # One matrix product for all components: L⁻¹x − L⁻¹μ.
-        z = features @ self.whitening.reshape(k * d, d).T
-        z -= (self.whitening @ self.mean[:, :, None]).reshape(1, k * d)
-        distance = z.view(-1, k, d).square_().sum(2)
-        return self.log_weight - 0.5 * distance - 0.5 * d * math.log(2 * math.pi)
+        shift = (self.whitening @ self.mean[:, :, None]).view(k * d, 1)
+        z = torch.addmm(shift, self.whitening.reshape(k * d, d), features.T, beta=-1)
+        distance = z.view(k, d, len(features)).square_().sum(1)
+        return (self.log_weight - 0.5 * d * math.log(2 * math.pi))[:, None] - 0.5 * distance
 
     def assign(self, features: Tensor) -> Tensor:
         """Most likely component of every feature, (N,) int64 (the E step, hard)."""
-        return self.log_likelihood(features).argmax(1)
+        return most_likely(self.log_likelihood(features))
+
+
+def most_likely(likelihood: Tensor) -> Tensor:
+    """Component (N,) int64 of the largest of (K, N)."""
+    return likelihood.max(0).indices  # argmax(0) takes four times as long

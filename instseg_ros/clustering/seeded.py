@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .gmm import GaussianMixture
+from .gmm import GaussianMixture, most_likely
 
 
 def sphere_clusters(features: Tensor, probability: Tensor, radius: Tensor, *, min_points: int, max_clusters: int) -> Tensor:
@@ -102,10 +102,10 @@ def seeded_gmm(
         return labels, None
     mixture = GaussianMixture.fit(features, labels, noise=noise)
     likelihood = mixture.log_likelihood(features)
-    labels = likelihood.argmax(1)
+    labels = most_likely(likelihood)
     keep = torch.bincount(labels, minlength=len(mixture.mean)) >= min_points
     if not bool(keep.any()):
         return torch.full_like(labels, -1), None
     if not bool(keep.all()):
-        mixture, labels = mixture.select(keep), likelihood[:, keep].argmax(1)
+        mixture, labels = mixture.select(keep), most_likely(likelihood[keep])
     return labels, mixture

@@ -37,6 +37,7 @@ class RefinerTraining(OptimizerConfig):
     Attributes:
         epochs: crops of every view; 0 = the refiner stays as it is. batch_size: crops a step.
         crop: side of a crop in pixels, a multiple of 32: several whole parts with what lies around them.
+        balance: 0 = parts count alike; above, those with few visible pixels more, by their area to the power −balance.
     """
 
     learning_rate: float = 2e-3
@@ -47,6 +48,7 @@ class RefinerTraining(OptimizerConfig):
     epochs: int = 4
     batch_size: int = 4
     crop: int = 384
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
         check_crop("refiner.crop", self.crop)
@@ -92,9 +94,9 @@ class RefinerModule(pl.LightningModule):
         if not len(inputs):
             return sum(p.sum() for p in self.refiner.parameters()) * 0
         refined = logits + self.refiner(inputs)
-        loss = outline_loss(refined, truth)
+        loss = outline_loss(refined, truth, balance=self.config.balance)
         self.log("loss", loss.detach(), prog_bar=True, batch_size=len(inputs))
-        self.log("train/unrefined", outline_loss(logits, truth), batch_size=len(inputs))
+        self.log("train/unrefined", outline_loss(logits, truth, balance=self.config.balance), batch_size=len(inputs))
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -154,10 +156,16 @@ def main_parts(labels: np.ndarray, truth: np.ndarray, count: int, parts: int) ->
     return np.pad(np.where(iou >= FOUND, iou, 0), [(0, 0), (1, 0)]).argmax(1)  # the column in front is that of no part
 
 
-def outline_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Soft Jaccard loss (1 − soft IoU) plus cross-entropy over the part's area, mean over windows (K, h, w): parts count alike, whatever their size."""
+def outline_loss(logits: Tensor, truth: Tensor, *, balance: float = 0.0) -> Tensor:
+    """Soft Jaccard loss (1 − soft IoU) plus cross-entropy over the part's area, mean over windows (K, h, w).
+
+    Args:
+        balance: see :class:`RefinerTraining`; 0 = parts count alike, whatever their size.
+    """
     area = truth.flatten(1).sum(1)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").flatten(1).sum(1) / (area + ENTROPY_AREA)
     chance = logits.sigmoid()
     both = (chance * truth).flatten(1).sum(1)
-    return (entropy + 1 - both / (chance.flatten(1).sum(1) + area - both).clamp_min(1)).mean()
+    jaccard = 1 - both / (chance.flatten(1).sum(1) + area - both).clamp_min(1)
+    weight = area.clamp_min(1).pow(-balance)
+    return (weight * (entropy + jaccard)).sum() / weight.sum()

@@ -79,7 +79,7 @@ def refiner_inputs(evidence: Evidence, corners: Tensor) -> tuple[Tensor, Tensor]
     features, points = cut(evidence.features, corners), cut(evidence.points, corners)
     posterior = features.new_empty(count, WINDOW, WINDOW)
     for k, window in enumerate(features):  # all at once would take memory with the square of the parts
-        posterior[k] = evidence.mixture.log_likelihood(window.flatten(0, 1)).log_softmax(1)[:, k].view(WINDOW, WINDOW)
+        posterior[k] = evidence.mixture.log_likelihood(window.flatten(0, 1)).log_softmax(0)[k].view(WINDOW, WINDOW)
     part = cut(evidence.part, corners, fill=-SURE)
     chance = F.logsigmoid(part) + posterior
     logit = (chance - torch.log(-torch.expm1(chance.clamp_max(-1e-6)))).clamp(-SURE, SURE)
