@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from instseg_ros.clustering.gmm import GaussianMixture
+from instseg_ros.errors import InputError
 from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig
 from instseg_ros.methods.clusternet.refinement import (
     CHANNELS,
@@ -23,7 +24,7 @@ from instseg_ros.methods.clusternet.refinement import (
 
 pytest.importorskip("pytorch_lightning")
 
-from instseg_ros.training.clusternet_refiner import ENTROPY_AREA, main_parts, outline_loss  # noqa: E402
+from instseg_ros.training.clusternet_refiner import ENTROPY_AREA, RefinerTraining, chance_of_a_look, main_parts, outline_loss  # noqa: E402
 
 
 def plane_with_two_parts(height: int = 120, width: int = 160) -> Evidence:
@@ -132,13 +133,12 @@ def test_the_loss_is_the_soft_iou_and_the_entropy_of_the_area():
     assert torch.autograd.gradcheck(lambda x: outline_loss(x, truth.double()), torch.randn(1, 20, 20, dtype=torch.float64, requires_grad=True))
 
 
-@pytest.mark.parametrize(("balance", "share"), [(0.0, (1 / 2, 1 / 2)), (1.0, (4 / 5, 1 / 5))])
-def test_balance_weighs_parts_by_their_area(balance, share):
-    truth = torch.zeros(2, 20, 20)
-    truth[0, :2, :10], truth[1, :4] = 1, 1  # 20 and 80 pixels
-    logits = torch.randn(2, 20, 20, generator=torch.Generator().manual_seed(0))
-    alone = [outline_loss(logits[k : k + 1], truth[k : k + 1]).item() for k in range(2)]
-    assert outline_loss(logits, truth, balance=balance).item() == pytest.approx(np.dot(share, alone), rel=1e-5)
+def test_balance_looks_at_hidden_parts_always_and_at_others_in_proportion():
+    visible = torch.tensor([0.1, 0.25, 0.5, 1.0, float("nan")])
+    assert chance_of_a_look(visible, 1.0).tolist() == [1, 1, 0.5, 0.25, 1]
+    assert chance_of_a_look(visible, 0.0).tolist() == [1, 1, 1, 1, 1]
+    with pytest.raises(InputError, match="refiner.balance must be at least 0, got -1"):
+        RefinerTraining(balance=-1)
 
 
 def test_main_parts_by_hand():

@@ -15,7 +15,8 @@ from ..methods.turned_views import MIRROR, TURNS, View
 class Sample:
     """One labelled view on its way into a batch; shapes and units as in Frame and bop.Truth.
 
-    ``hidden`` is (H, W, D) uint16, the amodal layers behind ``labels`` from front to back, None where nobody asked for them.
+    ``hidden`` is (H, W, D) uint16, the amodal layers behind ``labels`` from front to back, None where nobody asked for them;
+    ``visible_fraction`` (N,), of the whole view, None or NaN where it is not known.
     """
 
     depth: np.ndarray
@@ -25,6 +26,7 @@ class Sample:
     centroid: np.ndarray
     covariance: np.ndarray
     hidden: np.ndarray | None = None
+    visible_fraction: np.ndarray | None = None
 
 
 def crop(sample: Sample, size: int, rng: np.random.Generator, *, anywhere: float = 0.0) -> Sample:
@@ -73,7 +75,8 @@ def mirror(sample: Sample) -> Sample:
 
 
 def _seen(sample: Sample, view: View) -> Sample:
-    return Sample(
+    return replace(
+        sample,
         depth=view.image(sample.depth),
         K=view.intrinsics(sample.K, sample.labels.shape),
         color=None if sample.color is None else view.image(sample.color),

@@ -26,6 +26,8 @@ from .supervised import CountEpochs, check_run, fit, has_run
 
 FOUND = 0.2
 """IoU from which a cluster is the beginning of a part."""
+HIDDEN = 0.25
+"""Visible fraction of a part up to which it is always looked at."""
 ENTROPY_AREA = 200
 """Pixels added to a part's area where the cross-entropy is divided by it."""
 
@@ -37,7 +39,8 @@ class RefinerTraining(OptimizerConfig):
     Attributes:
         epochs: crops of every view; 0 = the refiner stays as it is. batch_size: crops a step.
         crop: side of a crop in pixels, a multiple of 32: several whole parts with what lies around them.
-        balance: 0 = parts count alike; above, those with few visible pixels more, by their area to the power −balance.
+        balance: parts are looked at with chance (¼ over the visible fraction) ^ balance, at most 1: 0 = all parts, above it more of
+            the hidden ones and more crops in the same time.
     """
 
     learning_rate: float = 2e-3
@@ -52,6 +55,8 @@ class RefinerTraining(OptimizerConfig):
 
     def __post_init__(self) -> None:
         check_crop("refiner.crop", self.crop)
+        if self.balance < 0:
+            raise InputError(f"refiner.balance must be at least 0, got {self.balance}")
         if self.epochs < 0 or self.batch_size < 1:
             raise InputError(f"refiner.epochs must be at least 0 and batch_size at least 1, got {self.epochs} and {self.batch_size}")
 
@@ -90,13 +95,13 @@ class RefinerModule(pl.LightningModule):
 
     def training_step(self, samples: list[Sample], index: int) -> Tensor:
         with torch.autocast(self.device.type, enabled=False):  # clusters are found in full precision
-            inputs, logits, truth = (torch.cat(rows) for rows in zip(*(refiner_samples(self.segmenter, s) for s in samples)))
+            inputs, logits, truth = (torch.cat(rows) for rows in zip(*(refiner_samples(self.segmenter, s, balance=self.config.balance) for s in samples)))
         if not len(inputs):
             return sum(p.sum() for p in self.refiner.parameters()) * 0
         refined = logits + self.refiner(inputs)
-        loss = outline_loss(refined, truth, balance=self.config.balance)
+        loss = outline_loss(refined, truth)
         self.log("loss", loss.detach(), prog_bar=True, batch_size=len(inputs))
-        self.log("train/unrefined", outline_loss(logits, truth, balance=self.config.balance), batch_size=len(inputs))
+        self.log("train/unrefined", outline_loss(logits, truth), batch_size=len(inputs))
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -128,8 +133,12 @@ def fit_refiner(
     module.refiner.requires_grad_(False).eval()
 
 
-def refiner_samples(segmenter: ClusterNetSegmenter, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs and logits, as of ``refiner_inputs``, and true masks of the K clusters in ``sample`` that are the best piece of a part."""
+def refiner_samples(segmenter: ClusterNetSegmenter, sample: Sample, *, balance: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs and logits, as of ``refiner_inputs``, and true masks of the K clusters in ``sample`` that are the best piece of a part.
+
+    Args:
+        balance: see :class:`RefinerTraining`; which parts are left out is random.
+    """
     color = None if sample.color is None else np.ascontiguousarray(sample.color)
     frame = Frame(np.ascontiguousarray(sample.depth), sample.K, color)
     look = segmenter.first_look(frame)
@@ -143,7 +152,15 @@ def refiner_samples(segmenter: ClusterNetSegmenter, sample: Sample) -> tuple[Ten
         inputs, logits = refiner_inputs(evidence, corners)
         truth = cut(torch.from_numpy(np.ascontiguousarray(sample.labels).astype(np.int64)).to(corners), corners)
         truth = (truth == part.to(truth)[:, None, None]).float()
-    return inputs[part > 0], logits[part > 0], truth[part > 0]
+    use = part > 0
+    if balance and sample.visible_fraction is not None:
+        use[use.clone()] = torch.rand(int(use.sum())) < chance_of_a_look(torch.from_numpy(sample.visible_fraction)[part[use] - 1], balance)
+    return inputs[use], logits[use], truth[use]
+
+
+def chance_of_a_look(visible_fraction: Tensor, balance: float) -> Tensor:
+    """See :class:`RefinerTraining`; 1 where the fraction is not known."""
+    return (HIDDEN / visible_fraction.clamp_min(1e-6)).clamp_max(1).pow(balance).nan_to_num(1)
 
 
 def main_parts(labels: np.ndarray, truth: np.ndarray, count: int, parts: int) -> np.ndarray:
@@ -156,16 +173,10 @@ def main_parts(labels: np.ndarray, truth: np.ndarray, count: int, parts: int) ->
     return np.pad(np.where(iou >= FOUND, iou, 0), [(0, 0), (1, 0)]).argmax(1)  # the column in front is that of no part
 
 
-def outline_loss(logits: Tensor, truth: Tensor, *, balance: float = 0.0) -> Tensor:
-    """Soft Jaccard loss (1 − soft IoU) plus cross-entropy over the part's area, mean over windows (K, h, w).
-
-    Args:
-        balance: see :class:`RefinerTraining`; 0 = parts count alike, whatever their size.
-    """
+def outline_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Soft Jaccard loss (1 − soft IoU) plus cross-entropy over the part's area, mean over windows (K, h, w): parts count alike, whatever their size."""
     area = truth.flatten(1).sum(1)
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").flatten(1).sum(1) / (area + ENTROPY_AREA)
     chance = logits.sigmoid()
     both = (chance * truth).flatten(1).sum(1)
-    jaccard = 1 - both / (chance.flatten(1).sum(1) + area - both).clamp_min(1)
-    weight = area.clamp_min(1).pow(-balance)
-    return (weight * (entropy + jaccard)).sum() / weight.sum()
+    return (entropy + 1 - both / (chance.flatten(1).sum(1) + area - both).clamp_min(1)).mean()

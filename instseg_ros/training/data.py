@@ -152,6 +152,7 @@ class PackedViews:
             centroid=centroid[keep],
             covariance=covariance[keep],
             hidden=relabel[np.moveaxis(stack[1:], 0, -1)] if self.layers > 1 else None,
+            visible_fraction=visible[keep],
         )
 
     def _stack(self, truth: Truth) -> np.ndarray:
