@@ -94,21 +94,6 @@ def test_balance_goes_from_pixels_to_parts(balance, expected):
     assert losses["feature"].item() == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize(("balance", "share"), [(0, [1 / 4] * 4), (1, [1 / 6] * 3 + [1 / 2])])
-def test_class_balance_weighs_part_pixels_against_each_other_but_not_against_the_background(balance, share):
-    labels = torch.tensor([[[1, 1, 1, 2, 0, 0]]])
-    odds = torch.tensor([0.5, -1.0, 2.0, 3.0, 0.3, -0.2])
-    logits = torch.stack([torch.zeros(6), odds])[None, :, None]
-    losses = clusternet_losses(
-        flat_prediction(torch.zeros(1, 3, 1, 6), mask=logits, center=logits), labels, torch.tensor([[[1, 0, 1, 1, 0, 0]]]),
-        torch.zeros(1, 3, 1, 6), torch.zeros(2, 3), torch.ones(2), class_balance=balance,
-    )  # fmt: skip
-    part, background = np.log1p(np.exp(-odds[:4])), np.log1p(np.exp(odds[4:]))
-    assert losses["semantic"].item() == pytest.approx((4 * np.dot(share, part) + background.sum().item()) / 6, rel=1e-5)
-    center = np.log1p(np.exp(odds[:4] * torch.tensor([-1.0, 1, -1, -1])))
-    assert losses["center"].item() == pytest.approx(np.dot(share, center), rel=1e-5)
-
-
 def test_paper_weights_and_schedule():
     ones = {name: torch.tensor(1.0) for name in ("semantic", "center", "feature", "radius", "variance", "violation")}
     assert total_loss(ones, LossConfig(), 4).item() == 1 + 1 + 100 * (1 + 10) + 1 + 1

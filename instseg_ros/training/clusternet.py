@@ -27,7 +27,6 @@ class LossConfig:
         violation_range: λv, in units of the ground-truth radius B.
         balance: 0 weighs every part pixel alike, as in the paper; 1 every part; in between, hidden parts with few visible
             pixels count more than their pixels do.
-        class_balance: the same among the part pixels of ``semantic`` and ``center``; their sum counts what it did.
     """
 
     semantic: float = 1.0
@@ -41,7 +40,6 @@ class LossConfig:
     boost_epoch: int = 5
     violation_range: float = 0.2
     balance: float = 0.0
-    class_balance: float = 0.0
 
 
 def clusternet_losses(
@@ -54,7 +52,6 @@ def clusternet_losses(
     *,
     violation_range: float = 0.2,
     balance: float = 0.0,
-    class_balance: float = 0.0,
 ) -> dict[str, Tensor]:
     """The five losses of Eq. 3, unweighted. All but ``semantic`` look at ground-truth part pixels only.
 
@@ -65,7 +62,7 @@ def clusternet_losses(
         labels: (B, H, W) int64, 0 = background, k = row k − 1 of ``features``.
         center: (B, H, W) int64, 1 = centroid candidate. points: (B, 3, H, W) m.
         features: (N, D) m, ξ of the parts. radius: (N,) m, B of the parts.
-        violation_range, balance, class_balance: see :class:`LossConfig`.
+        violation_range, balance: see :class:`LossConfig`.
 
     Returns:
         scalars semantic, center, feature, radius, variance, violation.
@@ -77,27 +74,20 @@ def clusternet_losses(
         xi_hat = torch.cat([xi_hat, prediction.moments.permute(0, 2, 3, 1)[part]], 1)
     exact = features.dtype  # millimetres in metres: half precision would round them away
     xi_hat = xi_hat.to(exact)
-    count = torch.bincount(row, minlength=len(features))
-
-    def weights(balance: float) -> Tensor:
-        """Of each part pixel, with sum 1."""
-        weight = count.clamp_min(1).to(exact).pow(-balance)[row]
-        return weight / weight.sum()
-
-    class_weight = weights(class_balance)
-    importance = torch.ones_like(labels, dtype=exact).masked_scatter(part, class_weight * row.numel())
-    losses = {"semantic": (importance * F.cross_entropy(prediction.mask.to(exact), part.long(), reduction="none")).mean()}
+    losses = {"semantic": F.cross_entropy(prediction.mask.to(exact), part.long())}
     if row.numel() == 0:
         zero = xi_hat.sum()
         return losses | {name: zero for name in ("center", "feature", "radius", "variance", "violation")}
     error = norm(xi_hat - features[row])
-    weight = weights(balance)
+    count = torch.bincount(row, minlength=len(features))
     seen = count > 0
+    weight = count.clamp_min(1).to(exact).pow(-balance)[row]
+    weight = weight / weight.sum()
     mean = torch.zeros_like(features).index_add(0, row, xi_hat) / count.clamp_min(1)[:, None]
     spread = torch.zeros_like(radius).index_add(0, row, norm(xi_hat - mean[row])) / count.clamp_min(1)
     outside = error > violation_range * radius[row]
     return losses | {
-        "center": class_weight @ F.cross_entropy(prediction.center.permute(0, 2, 3, 1)[part].to(exact), center[part], reduction="none"),
+        "center": F.cross_entropy(prediction.center.permute(0, 2, 3, 1)[part].to(exact), center[part]),
         "feature": (weight * error).sum(),
         "radius": (weight * (prediction.radius[:, 0][part].to(exact) - radius[row]).abs()).sum(),
         "variance": spread[seen].mean(),
@@ -136,7 +126,7 @@ class ClusterNetModule(ValidatedModule):
         prediction = self.network(batch["images"])
         losses = clusternet_losses(
             prediction, batch["labels"], batch["center"], batch["points"], batch["features"], batch["radius"],
-            violation_range=self.loss.violation_range, balance=self.loss.balance, class_balance=self.loss.class_balance,
+            violation_range=self.loss.violation_range, balance=self.loss.balance,
         )
         total = total_loss(losses, self.loss, self.current_epoch)
         size = batch["labels"].shape[0]
