@@ -24,7 +24,15 @@ from instseg_ros.methods.clusternet.refinement import (
 
 pytest.importorskip("pytorch_lightning")
 
-from instseg_ros.training.clusternet_refiner import ENTROPY_AREA, RefinerTraining, chance_of_a_look, main_parts, outline_loss  # noqa: E402
+from instseg_ros.training.augment import Sample  # noqa: E402
+from instseg_ros.training.clusternet_refiner import (  # noqa: E402
+    ENTROPY_AREA,
+    RefinerTraining,
+    chance_of_a_look,
+    main_parts,
+    outline_loss,
+    refiner_samples,
+)
 
 
 def plane_with_two_parts(height: int = 120, width: int = 160) -> Evidence:
@@ -139,6 +147,25 @@ def test_balance_looks_at_hidden_parts_always_and_at_others_in_proportion():
     assert chance_of_a_look(visible, 0.0).tolist() == [1, 1, 1, 1, 1]
     with pytest.raises(InputError, match="refiner.balance must be at least 0, got -1"):
         RefinerTraining(balance=-1)
+
+
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_the_refiner_is_shown_the_hidden_part_of_a_sample(hidden):
+    from types import SimpleNamespace
+
+    evidence = plane_with_two_parts()
+    segmenter = SimpleNamespace(device=torch.device("cpu"), first_look=lambda frame: SimpleNamespace(evidence=evidence))
+    labels = 3 - evidence.labels.numpy().astype(np.uint16)  # part 2 on the left, cluster 1; part 1 on the right, cluster 2
+    labels[80:] = 0
+    visible = np.array([1.0, 1.0])
+    visible[hidden] = 0.2
+    depth = evidence.points[..., 2].numpy()
+    sample = Sample(depth, np.eye(3), None, labels, np.zeros((2, 3)), np.zeros((2, 3, 3)), visible_fraction=visible)
+    inputs, logits, truth = refiner_samples(segmenter, sample, balance=100.0)
+    assert len(inputs) == len(logits) == 1
+    corner = windows(evidence.labels, 2)[1 - hidden][None]
+    assert torch.equal(truth, cut(torch.from_numpy(labels == hidden + 1), corner).float())
+    assert len(refiner_samples(segmenter, sample)[0]) == 2
 
 
 def test_main_parts_by_hand():
