@@ -153,14 +153,15 @@ def refiner_samples(segmenter: ClusterNetSegmenter, sample: Sample, *, balance: 
         truth = cut(torch.from_numpy(np.ascontiguousarray(sample.labels).astype(np.int64)).to(corners), corners)
         truth = (truth == part.to(truth)[:, None, None]).float()
     use = part > 0
-    if balance and sample.visible_fraction is not None:
-        use[use.clone()] = torch.rand(int(use.sum())) < chance_of_a_look(torch.from_numpy(sample.visible_fraction)[part[use] - 1], balance)
+    if sample.visible_fraction is not None:
+        visible = torch.from_numpy(np.append(np.nan, sample.visible_fraction))[part]  # the row in front is that of no part
+        use &= torch.rand(len(part)) < chance_of_a_look(visible, balance)
     return inputs[use], logits[use], truth[use]
 
 
 def chance_of_a_look(visible_fraction: Tensor, balance: float) -> Tensor:
     """See :class:`RefinerTraining`; 1 where the fraction is not known."""
-    return (HIDDEN / visible_fraction.clamp_min(1e-6)).clamp_max(1).pow(balance).nan_to_num(1)
+    return (HIDDEN / visible_fraction).clamp_max(1).pow(balance).nan_to_num(1)
 
 
 def main_parts(labels: np.ndarray, truth: np.ndarray, count: int, parts: int) -> np.ndarray:
