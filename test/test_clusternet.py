@@ -11,7 +11,7 @@ from instseg_ros.frame import Frame
 from instseg_ros.geometry import deproject, label_moments, sqrt_covariance
 from instseg_ros.methods.clusternet.inputs import INPUT_CHANNELS, fill_depth, network_inputs
 from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction, add_inputs
-from instseg_ros.methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds, fold_batch_norm
+from instseg_ros.methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds
 from instseg_ros.methods.clusternet.turns import mean_over_turns
 from instseg_ros.methods.turned_views import MIRROR, TURNS
 from instseg_ros.training.augment import Sample, crop, drop_patches, mirror, recolor, turn
@@ -184,19 +184,6 @@ def test_paper_configuration_has_the_papers_sizes():
 def test_unknown_input_is_named():
     with pytest.raises(InputError, match="thermal"):
         ClusterNetConfig(inputs=("thermal",))
-
-
-def test_folding_batch_norm_changes_nothing():
-    torch.manual_seed(0)
-    network = ClusterNet(ClusterNetConfig(inputs=("xyz", "depth"), detail_skips=True, **TINY))
-    images = {"xyz": torch.randn(2, 4, 64, 64), "depth": torch.randn(2, 3, 64, 64)}
-    network(images)  # moves the running statistics
-    with torch.no_grad():
-        before = network.eval()(images)
-        after = fold_batch_norm(network)(images)
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
-    for a, b in zip(before, after):
-        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
 
 def test_holes_take_the_nearest_reading():

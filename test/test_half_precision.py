@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from instseg_ros.bags import read_frames
-from instseg_ros.methods import half_precision, load_segmenter
+from instseg_ros.methods import fused, half_precision, load_segmenter
 from instseg_ros.resources import find_bag, find_model
 from instseg_ros.training import config
 
@@ -27,11 +27,11 @@ def test_half_precision_is_what_the_hardware_multiplies(device, capabilities, ex
 
 def test_the_answer_is_the_same_but_for_its_borders(monkeypatch):
     frame = next(iter(read_frames(find_bag())))
-    segmenter = load_segmenter(find_model("clusternet-bin"), "cpu")
     answers = []
     for kind in (None, torch.bfloat16):  # emulated, and slow, where the CPU has none
-        monkeypatch.setattr(half_precision, "half_type", lambda device, kind=kind: kind)
-        answers.append(segmenter.segment(frame))
+        for module in (half_precision, fused):
+            monkeypatch.setattr(module, "half_type", lambda device, kind=kind: kind)
+        answers.append(load_segmenter(find_model("clusternet-bin"), "cpu").segment(frame))
     full, half = answers
     assert len(full) == len(half) > 5
     nearest = np.linalg.norm(full.centroid[:, None] - half.centroid[None], axis=2)

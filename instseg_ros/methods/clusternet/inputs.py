@@ -18,6 +18,9 @@ CONTRAST_WINDOW = 21  # pixels; about half a part at bin-picking range
 CLIP = 5.0
 
 
+SCALED_COLOR = np.arange(256, dtype=np.float32) / np.float32(127.5) - 1
+
+
 def check_inputs(names: Collection[str]) -> None:
     """InputError unless ``names`` are one or more modalities."""
     if not names or set(names) - INPUT_CHANNELS.keys():
@@ -49,7 +52,7 @@ def fill_depth(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def scaled_color(color: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 → float32 in [−1, 1]."""
-    return color.astype(np.float32) / 127.5 - 1
+    return cv2.LUT(color, SCALED_COLOR)
 
 
 def network_inputs(

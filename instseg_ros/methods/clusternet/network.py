@@ -175,7 +175,7 @@ class ClusterNet(nn.Module):
         if self.resnets:
             stems, c1s, c4s = zip(*(net(images[name]) for name, net in self.resnets.items()))
             c1f = self.fuse_c1(_cat(c1s))
-            context = _resize(self.aspp_c4(_cat(c4s)), c1f.shape[-2:])
+            context = _upsampled(self.aspp_c4(_cat(c4s)), c1f.shape[-2:])
             at8, at4, at2 = [c1f, context], list(c1s), list(stems)
         if "depth" in c.inputs:
             half, quarter, eighth = self.vgg(images["depth"])
@@ -183,11 +183,11 @@ class ClusterNet(nn.Module):
             at8, at4, at2 = [*at8, df], [*at4, quarter], [*at2, half]
             context = df if context is None else context
         x = self.decode8(_cat(at8))
-        x4 = _resize(x, (size[0] // 4, size[1] // 4))
+        x4 = _upsampled(x, (size[0] // 4, size[1] // 4))
         x4 = self.decode4(_cat([x4, self.squeeze4(_cat(at4))]) if self.squeeze4 is not None else x4)
         decoded = {4: x4}
         if self.decode2 is not None:
-            x2 = _resize(x4, (size[0] // 2, size[1] // 2))
+            x2 = _upsampled(x4, (size[0] // 2, size[1] // 2))
             decoded[2] = self.decode2(_cat([x2, self.squeeze2(_cat(at2))]) if self.squeeze2 is not None else x2)
         if self.decode1 is not None:
             decoded[1] = self._decode_inputs(decoded[2], [images[name] for name in c.inputs], size)
@@ -204,10 +204,9 @@ class ClusterNet(nn.Module):
     def _decode_inputs(self, x2: Tensor, inputs: list[Tensor], size: Sequence[int]) -> Tensor:
         """Features at full resolution: (B, d1, H, W), or (B, d1, H/2, W/2) of folded pixels with ``subpixel``."""
         if self.config.subpixel:
-            # Folding loses the memory format, and a concatenation of two formats is slow.
-            folded = [F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last) for x in inputs]
+            folded = [_fold(x.to(x2.dtype)) for x in inputs]
             return self.decode1(_cat([x2, *folded]) if self.config.detail_skips else x2)
-        x1 = _resize(x2, size)
+        x1 = _upsampled(x2, size)
         return self.decode1(_cat([x1, self.squeeze1(_cat(inputs))]) if self.squeeze1 is not None else x1)
 
     def _unfold(self, head: Tensor, stride: int) -> Tensor:
@@ -236,4 +235,19 @@ def _cat(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    return x if x.shape[-2:] == tuple(size) else F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+    if x.shape[-2:] == tuple(size):
+        return x
+    x = x.contiguous() if x.shape[1] <= 2 else x  # few channels are resized plane by plane four times faster
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+def _fold(x: Tensor) -> Tensor:
+    """``pixel_unshuffle(x, 2)`` as a convolution with a kernel of ones and zeros: exact, several times faster, and channels-last stays."""
+    channels = 4 * x.shape[1]
+    kernel = torch.eye(channels, dtype=x.dtype, device=x.device).view(channels, -1, 2, 2)
+    return F.conv2d(x, kernel.contiguous(memory_format=torch.channels_last), stride=2)
+
+
+def _upsampled(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Features for the next convolution: autocast interpolates in 32 bits, and all that is concatenated with them would follow."""
+    return _resize(x, size).to(x.dtype)

@@ -16,8 +16,8 @@ from ...clustering.gmm import GaussianMixture
 from ...geometry import window_overlap
 from .encoders import conv_bn
 
-WINDOW = 96
-"""Side of a window, pixels; a multiple of 4."""
+WINDOW = 80
+"""Side of a window, pixels; a multiple of 4. Refiners taught at 96, as the shipped ones, lose next to nothing and take a third less time."""
 CHANNELS = 12
 """Of the refiner's inputs, colour aside."""
 SURE = 6.0  # logits beyond ±SURE are clipped: what the votes are sure of can be overruled, too
@@ -50,12 +50,11 @@ def windows(labels: Tensor, count: int) -> Tensor:
     """
     rows, columns = torch.nonzero(labels, as_tuple=True)
     owner = labels[rows, columns] - 1
-    size = torch.bincount(owner, minlength=count)
-    middle = (size.cumsum(0) - (size + 1) // 2).clamp_min(0)
+    half = torch.bincount(owner, minlength=count)[:, None] // 2
     corner = []
     for place, extent in ((rows, labels.shape[0]), (columns, labels.shape[1])):
-        ordered = (owner * extent + place).sort().values % extent if len(place) else place.new_zeros(1)
-        corner.append(torch.where(size > 0, ordered[middle.clamp_max(len(ordered) - 1)], 0) - WINDOW // 2)
+        passed = torch.bincount(owner * extent + place, minlength=count * extent).view(count, extent).cumsum(1) > half
+        corner.append(passed.max(1).indices - WINDOW // 2)
     return torch.stack(corner, 1)
 
 
@@ -100,10 +99,9 @@ def refiner_inputs(evidence: Evidence, corners: Tensor) -> tuple[Tensor, Tensor]
         ((points[..., 2] - depth[:, None, None]) / 0.01).clamp(-5, 5),
         *(offset / 0.05).clamp(-3, 3).unbind(3),
     ]
-    inputs = torch.stack([plane.float() for plane in planes], 1)
     if evidence.color is not None:
-        inputs = torch.cat([inputs, cut(evidence.color, corners).permute(0, 3, 1, 2)], 1)
-    return inputs, logit
+        planes += cut(evidence.color, corners).unbind(3)
+    return torch.stack([plane.float() for plane in planes], 1), logit
 
 
 class Refiner(nn.Module):
@@ -137,7 +135,7 @@ class Refiner(nn.Module):
 
 
 def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False).to(x.dtype)
 
 
 def relabel(labels: Tensor, corners: Tensor, logits: Tensor) -> Tensor:
@@ -148,13 +146,11 @@ def relabel(labels: Tensor, corners: Tensor, logits: Tensor) -> Tensor:
     new, best = labels.clone(), torch.zeros_like(labels, dtype=logits.dtype)
     shared = _shared(corners, labels)
     for k, (place, _) in enumerate(shared, 1):  # what each cluster had within its window is free again
-        mine = new[place]
-        mine[mine == k] = 0
+        new[place].masked_fill_(new[place] == k, 0)
     for k, (place, within) in enumerate(shared, 1):
         score, z = best[place], logits[k - 1][within]
-        wins = z > score
-        score[wins] = z[wins]
-        new[place][wins] = k
+        new[place].masked_fill_(z > score, k)
+        torch.maximum(score, z, out=score)
     return new
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ...clustering.gmm import GaussianMixture
 from ...clustering.seeded import seeded_gmm
@@ -19,6 +18,7 @@ from ...errors import InputError
 from ...frame import Frame
 from ...geometry import depth_order, deproject, label_moments
 from ...instances import Instances
+from ..fused import fuse
 from ..half_precision import half_precision
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
@@ -109,8 +109,7 @@ class ClusterNetSegmenter(Segmenter):
     @classmethod
     def from_model(cls, model: ModelDirectory, device: torch.device) -> ClusterNetSegmenter:
         network, thresholds = model.build(ClusterNet, ClusterNetConfig, Thresholds.from_dict)
-        network = fold_batch_norm(network.eval()).to(memory_format=torch.channels_last)
-        return cls(network, thresholds, device, description=f"clusternet ({model.path.name})")
+        return cls(fuse(network.eval(), device), thresholds, device, description=f"clusternet ({model.path.name})")
 
     @torch.inference_mode()
     def segment(self, frame: Frame) -> Instances:
@@ -167,7 +166,7 @@ class ClusterNetSegmenter(Segmenter):
 
     @torch.inference_mode()
     def predict(self, frame: Frame) -> tuple[Prediction, Tensor]:
-        """Raw network output at ``feature_stride``, and the points (H, W, 3) m with missing depth filled, on the device."""
+        """Raw network output at ``feature_stride``, of 16 or 32 bits, and the points (H, W, 3) m with missing depth filled, on the device."""
         turns = self.thresholds.turns
         if turns == 1:
             prediction, points = self._predict(frame)
@@ -187,7 +186,7 @@ class ClusterNetSegmenter(Segmenter):
             tensors[name] = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
         with half_precision(self.device):
             prediction = self.network(tensors, upsample=False)
-        return Prediction(*(None if x is None else x.float() for x in prediction)), points
+        return prediction, points
 
     @torch.inference_mode()
     def votes(self, prediction: Prediction, points: Tensor) -> Votes:
@@ -198,17 +197,21 @@ class ClusterNetSegmenter(Segmenter):
             stride = 2
         # The point seen at the middle of each cell; bilinear upsampling puts votes there too.
         grid = points[stride // 2 :: stride, stride // 2 :: stride]
-        confidence = prediction.mask.softmax(1)[0, 1, : grid.shape[0], : grid.shape[1]]
+        confidence = prediction.mask.float().softmax(1)[0, 1, : grid.shape[0], : grid.shape[1]]
         rows, columns = torch.nonzero(confidence > t.mask, as_tuple=True)
-        moments = None if prediction.moments is None else prediction.moments[0][:, rows, columns].T
-        centroid = prediction.votes[0][:, rows, columns].T + grid[rows, columns]
+
+        def voters(x: Tensor) -> Tensor:
+            return x[0][:, rows, columns].T.float()
+
+        moments = None if prediction.moments is None else voters(prediction.moments)
+        centroid = voters(prediction.votes) + grid[rows, columns]
         both = moments is not None and t.features == "centroid+covariance"
         return Votes(
             features=torch.cat([centroid, moments], 1) if both else centroid,
             centroid=centroid,
             moments=moments,
-            probability=prediction.center.softmax(1)[0, 1][rows, columns],
-            radius=(prediction.radius[0, 0][rows, columns] * t.radius_scale).clamp_min(t.min_radius),
+            probability=voters(prediction.center).softmax(1)[:, 1],
+            radius=(voters(prediction.radius)[:, 0] * t.radius_scale).clamp_min(t.min_radius),
             confidence=confidence[rows, columns],
         )
 
@@ -250,10 +253,12 @@ class ClusterNetSegmenter(Segmenter):
         size = (prediction.mask.shape[2] * stride, prediction.mask.shape[3] * stride)
 
         def full(x: Tensor) -> Tensor:
+            x = x.float()
             x = x if stride == 1 else F.interpolate(x, size, mode="bilinear", align_corners=False)
             return x[0, :, :height, :width]
 
-        part = full(prediction.mask[:, 1:] - prediction.mask[:, :1])[0]
+        background, foreground = full(prediction.mask)
+        part = foreground - background
         threshold = self.thresholds.mask
         rows, columns = torch.nonzero(part > math.log(threshold / (1 - threshold)), as_tuple=True)
         features = full(prediction.votes).permute(1, 2, 0) + points
@@ -286,12 +291,3 @@ def _square(six: Tensor) -> Tensor:
     xx, yy, zz, xy, yz, zx = six.unbind(1)
     root = torch.stack([xx, xy, zx, xy, yy, yz, zx, yz, zz], 1).view(-1, 3, 3)
     return root @ root
-
-
-def fold_batch_norm(network: torch.nn.Module) -> torch.nn.Module:
-    """Fold every batch norm into the convolution before it (exact in eval mode); works in place."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.Sequential) and len(module) >= 2 and isinstance(module[1], torch.nn.BatchNorm2d):
-            module[0] = fuse_conv_bn_eval(module[0], module[1])
-            module[1] = torch.nn.Identity()
-    return network

@@ -29,8 +29,8 @@ def mean_over_turns(predict: Callable[[Frame], Prediction], frame: Frame, turns:
 
 
 def _turn_back(prediction: Prediction, view: View) -> Prediction:
-    rotation = torch.from_numpy(view.motion.T.copy()).to(prediction.votes)
-    images = [None if x is None else view.back(x) for x in prediction]
+    images = [None if x is None else view.back(x.float()) for x in prediction]
+    rotation = torch.from_numpy(view.motion.T.copy()).to(images[0])
     votes = torch.einsum("ij,bjhw->bihw", rotation, images[0])
     moments = None if images[1] is None else _rotate_six(images[1], rotation)
     return Prediction(votes, moments, *images[2:])

@@ -17,7 +17,7 @@ from ...frame import Frame
 from ...geometry import depth_order, deproject, label_moments, occlusion_edges, stack_overlaps
 from ...instances import Instances
 from ..clusternet.inputs import network_inputs
-from ..clusternet.segmenter import fold_batch_norm
+from ..fused import fuse
 from ..half_precision import half_precision
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
@@ -99,8 +99,7 @@ class LayeredSegmenter(Segmenter):
     @classmethod
     def from_model(cls, model: ModelDirectory, device: torch.device) -> LayeredSegmenter:
         network, thresholds = model.build(LayeredEmbeddings, LayeredConfig, Thresholds.from_dict)
-        network = fold_batch_norm(network.eval()).to(memory_format=torch.channels_last)
-        return cls(network, thresholds, device, description=f"layered ({model.path.name})")
+        return cls(fuse(network.eval(), device), thresholds, device, description=f"layered ({model.path.name})")
 
     def unfiltered(self) -> LayeredSegmenter:
         other = copy(self)
