@@ -1,9 +1,15 @@
-"""Convolutions that run as one call of oneDNN each: batch norm folded in, ReLU applied on the way out, weights kept in the type they run in."""
+"""Convolutions that run as one call of oneDNN each: batch norm folded in; sums, ReLU and the maps of a concatenation taken along.
+
+Between a network's narrow convolutions, passes over memory cost a CPU as much as the convolutions themselves.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .half_precision import half_type
@@ -12,19 +18,34 @@ from .half_precision import half_type
 def fuse(network: nn.Module, device: torch.device) -> nn.Module:
     """Make a network faster that is to be trained no more; works in place, on every ``nn.Sequential`` of convolution, batch norm and ReLU.
 
-    The batch norm goes into the convolution before it (exact in eval mode). On a CPU with oneDNN the convolution then takes the ReLU
-    with it: a pass over memory that costs about as much as a narrow convolution itself.
+    The batch norm goes into the convolution before it (exact in eval mode). On a CPU with oneDNN the convolution becomes a
+    :class:`FusedConvolution`.
     """
+    network.to(memory_format=torch.channels_last)
     for module in network.modules():
-        if isinstance(module, nn.Sequential) and len(module) >= 2 and isinstance(module[1], nn.BatchNorm2d):
-            module[0] = fuse_conv_bn_eval(module[0], module[1])
-            module[1] = nn.Identity()
-            if device.type == "cpu" and torch.backends.mkldnn.is_available() and _pointwise() is not None:
-                relu = len(module) > 2 and isinstance(module[2], nn.ReLU)
-                module[0] = FusedConvolution(module[0], relu=relu)
-                if relu:
-                    module[2] = nn.Identity()
-    return network.to(memory_format=torch.channels_last)
+        if _is_convolution(module):
+            folded = fuse_conv_bn_eval(module[0], module[1])
+            if device.type == "cpu" and _onednn():
+                module[0] = FusedConvolution(folded, relu=len(module) == 3)
+                del module[1:]
+            else:
+                module[0] = folded
+                del module[1]
+    return network
+
+
+def over(layer: nn.Sequential, maps: Sequence[Tensor]) -> Tensor:
+    """``layer``, which begins with a convolution, over the concatenation of ``maps`` (B, ·, H, W)."""
+    if isinstance(layer[0], FusedConvolution):
+        return layer[0](*maps)
+    return layer(maps[0] if len(maps) == 1 else torch.cat(list(maps), 1))
+
+
+def residual(layer: nn.Sequential, x: Tensor, skip: Tensor) -> Tensor:
+    """ReLU of ``layer(x) + skip``; ``layer`` is a convolution and its batch norm."""
+    if isinstance(layer[0], FusedConvolution):
+        return layer[0](x, skip=skip)
+    return F.relu(layer(x) + skip, inplace=True)
 
 
 class FusedConvolution(nn.Module):
@@ -32,17 +53,48 @@ class FusedConvolution(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, *, relu: bool) -> None:
         super().__init__()
-        kind = half_type("cpu") or torch.float32
-        self.register_buffer("weight", convolution.weight.detach().to(kind))
-        self.register_buffer("bias", convolution.bias.detach().to(kind))
-        self.geometry = convolution.padding, convolution.stride, convolution.dilation, convolution.groups
-        self.relu = relu
+        c, self.type = convolution, half_type("cpu") or torch.float32
+        self.relu, self.bias = relu, c.bias.detach().to(self.type)
+        self.geometry = c.padding, c.stride, c.dilation, c.groups
+        self.weight = c.weight.detach().to(self.type).contiguous(memory_format=torch.channels_last)
+        self._packed: dict[tuple[int, ...], list[Tensor]] = {}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C', H', W') of the weight's type."""
-        return _pointwise()(x.to(self.weight.dtype), self.weight, self.bias, *self.geometry, "relu" if self.relu else "none", [], "")
+    def forward(self, *maps: Tensor, skip: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) → (B, C', H', W') of :attr:`type`.
+
+        Args:
+            maps: one or more, of C channels in all, each taken as if it were concatenated with the others.
+            skip: (B, C', H', W'), added; ReLU follows then.
+        """
+        out, relu = skip, self.relu or skip is not None
+        weights = self._weights(tuple(x.shape[1] for x in maps))
+        for x, weight in zip(maps, weights):
+            after = "relu" if relu and x is maps[-1] else None
+            bias = self.bias if x is maps[0] else None
+            if out is None:
+                out = torch.ops.mkldnn._convolution_pointwise.default(x.to(self.type), weight, bias, *self.geometry, after or "none", [], "")
+            else:
+                out = torch.ops.mkldnn._convolution_pointwise.binary(
+                    x.to(self.type), out.to(self.type), weight, bias, *self.geometry, "add", 1.0, after, [], ""
+                )
+        return out
+
+    def _weights(self, channels: tuple[int, ...]) -> list[Tensor]:
+        """The weights for each of the maps, as oneDNN wants them."""
+        if channels not in self._packed:
+            pack = torch.ops.mkldnn._reorder_convolution_weight
+            self._packed[channels] = [
+                pack(weight.contiguous(memory_format=torch.channels_last), *self.geometry, None) for weight in self.weight.split(channels, 1)
+            ]
+        return self._packed[channels]
 
 
-def _pointwise() -> torch._ops.OpOverloadPacket | None:
-    """oneDNN's convolution with an operation on each value after it, as torch's compiler calls it."""
-    return getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+def _is_convolution(module: nn.Module) -> bool:
+    """Whether a module is a convolution, its batch norm and perhaps a ReLU."""
+    kinds = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    return isinstance(module, nn.Sequential) and len(module) >= 2 and [type(layer) for layer in module] == kinds[: len(module)]
+
+
+def _onednn() -> bool:
+    """Whether this torch has oneDNN with the calls that torch's compiler makes of it."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")

@@ -7,7 +7,8 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from ..fused import over, residual
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, relu: bool = True) -> nn.Sequential:
@@ -40,7 +41,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.body(x) + self.skip(x), inplace=True)
+        return residual(self.body[-1], self.body[:-1](x), self.skip(x))
 
 
 class ResNet(nn.Module):
@@ -110,4 +111,4 @@ class ASPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.pooled(x).expand(-1, -1, *x.shape[-2:])
-        return self.fuse(torch.cat([self.local(x), *(branch(x) for branch in self.atrous), pooled], 1))
+        return over(self.fuse, [self.local(x), *(branch(x) for branch in self.atrous), pooled])

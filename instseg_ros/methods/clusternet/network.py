@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import InputError
+from ..fused import over
 from ..yaml_values import lists_to_tuples
 from .encoders import ASPP, VGG, ResNet, conv_bn
 from .inputs import INPUT_CHANNELS, check_inputs
@@ -174,21 +175,21 @@ class ClusterNet(nn.Module):
         context = None
         if self.resnets:
             stems, c1s, c4s = zip(*(net(images[name]) for name, net in self.resnets.items()))
-            c1f = self.fuse_c1(_cat(c1s))
-            context = _upsampled(self.aspp_c4(_cat(c4s)), c1f.shape[-2:])
+            c1f = over(self.fuse_c1, c1s)
+            context = _upsampled(self.aspp_c4(torch.cat(c4s, 1)), c1f.shape[-2:])
             at8, at4, at2 = [c1f, context], list(c1s), list(stems)
         if "depth" in c.inputs:
             half, quarter, eighth = self.vgg(images["depth"])
             df = self.aspp_depth(eighth)
             at8, at4, at2 = [*at8, df], [*at4, quarter], [*at2, half]
             context = df if context is None else context
-        x = self.decode8(_cat(at8))
+        x = over(self.decode8, at8)
         x4 = _upsampled(x, (size[0] // 4, size[1] // 4))
-        x4 = self.decode4(_cat([x4, self.squeeze4(_cat(at4))]) if self.squeeze4 is not None else x4)
+        x4 = over(self.decode4, [x4] if self.squeeze4 is None else [x4, over(self.squeeze4, at4)])
         decoded = {4: x4}
         if self.decode2 is not None:
             x2 = _upsampled(x4, (size[0] // 2, size[1] // 2))
-            decoded[2] = self.decode2(_cat([x2, self.squeeze2(_cat(at2))]) if self.squeeze2 is not None else x2)
+            decoded[2] = over(self.decode2, [x2] if self.squeeze2 is None else [x2, over(self.squeeze2, at2)])
         if self.decode1 is not None:
             decoded[1] = self._decode_inputs(decoded[2], [images[name] for name in c.inputs], size)
         features = _resize(self._unfold(self.feature_head(decoded[c.feature_stride]), c.feature_stride), target) * c.metres
@@ -205,9 +206,9 @@ class ClusterNet(nn.Module):
         """Features at full resolution: (B, d1, H, W), or (B, d1, H/2, W/2) of folded pixels with ``subpixel``."""
         if self.config.subpixel:
             folded = [_fold(x.to(x2.dtype)) for x in inputs]
-            return self.decode1(_cat([x2, *folded]) if self.config.detail_skips else x2)
+            return over(self.decode1, [x2, torch.cat(folded, 1)] if self.config.detail_skips else [x2])
         x1 = _upsampled(x2, size)
-        return self.decode1(_cat([x1, self.squeeze1(_cat(inputs))]) if self.squeeze1 is not None else x1)
+        return over(self.decode1, [x1] if self.squeeze1 is None else [x1, over(self.squeeze1, inputs)])
 
     def _unfold(self, head: Tensor, stride: int) -> Tensor:
         return F.pixel_shuffle(head, 2) if stride == 1 and self.config.subpixel else head
@@ -228,10 +229,6 @@ def add_inputs(network: ClusterNet, weights: dict[str, Tensor]) -> dict[str, Ten
             value = torch.cat([value[:, :before], new, value[:, before:]], 1)
         widened[name] = value
     return widened
-
-
-def _cat(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ...clustering.gmm import GaussianMixture
 from ...geometry import window_overlap
+from ..fused import over
 from .encoders import conv_bn
 
 WINDOW = 80
@@ -130,8 +131,8 @@ class Refiner(nn.Module):
         fine = self.fine(inputs.contiguous(memory_format=torch.channels_last))
         middle = self.middle(fine)
         x = _double(self.coarse(middle))
-        x = _double(self.up_middle(torch.cat([middle, x], 1)))
-        return self.head(self.up_fine(torch.cat([fine, x], 1)))[:, 0].float()
+        x = _double(over(self.up_middle, [middle, x]))
+        return self.head(over(self.up_fine, [fine, x]))[:, 0].float()
 
 
 def _double(x: Tensor) -> Tensor:
