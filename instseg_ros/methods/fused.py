@@ -66,17 +66,20 @@ class FusedConvolution(nn.Module):
             maps: one or more, of C channels in all, each taken as if it were concatenated with the others.
             skip: (B, C', H', W'), added; ReLU follows then.
         """
-        out, relu = skip, self.relu or skip is not None
+        relu = self.relu or skip is not None
         weights = self._weights(tuple(x.shape[1] for x in maps))
-        for x, weight in zip(maps, weights):
-            after = "relu" if relu and x is maps[-1] else None
-            bias = self.bias if x is maps[0] else None
+        out = skip
+        for i, (x, weight) in enumerate(zip(maps, weights), 1):
+            x, bias = x.to(self.type), self.bias if i == 1 else None
+            after = "relu" if relu and i == len(maps) else None
             if out is None:
-                out = torch.ops.mkldnn._convolution_pointwise.default(x.to(self.type), weight, bias, *self.geometry, after or "none", [], "")
-            else:
+                out = torch.ops.mkldnn._convolution_pointwise.default(x, weight, bias, *self.geometry, after or "none", [], "")
+            elif out is skip:
                 out = torch.ops.mkldnn._convolution_pointwise.binary(
-                    x.to(self.type), out.to(self.type), weight, bias, *self.geometry, "add", 1.0, after, [], ""
+                    x, skip.to(self.type), weight, bias, *self.geometry, "add", 1.0, after, [], ""
                 )
+            else:
+                torch.ops.mkldnn._convolution_pointwise_.binary(out, x, weight, bias, *self.geometry, "add", 1.0, after, [], "")
         return out
 
     def _weights(self, channels: tuple[int, ...]) -> list[Tensor]:
