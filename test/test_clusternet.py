@@ -10,7 +10,7 @@ from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
 from instseg_ros.geometry import deproject, label_moments, sqrt_covariance
 from instseg_ros.methods.clusternet.inputs import INPUT_CHANNELS, fill_depth, network_inputs
-from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction, add_inputs
+from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction, _fold, add_inputs
 from instseg_ros.methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds
 from instseg_ros.methods.clusternet.turns import mean_over_turns
 from instseg_ros.methods.turned_views import MIRROR, TURNS
@@ -184,6 +184,13 @@ def test_paper_configuration_has_the_papers_sizes():
 def test_unknown_input_is_named():
     with pytest.raises(InputError, match="thermal"):
         ClusterNetConfig(inputs=("thermal",))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+def test_folding_moves_values_and_changes_none(kind):
+    x = torch.randn(2, 3, 6, 8).to(kind).contiguous(memory_format=torch.channels_last)
+    folded = _fold(x)
+    assert torch.equal(folded, torch.nn.functional.pixel_unshuffle(x, 2)) and folded.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_holes_take_the_nearest_reading():

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from instseg_ros.methods import fused
 from instseg_ros.methods.clusternet.encoders import conv_bn
 from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig
-from instseg_ros.methods.fused import FusedConvolution, fuse
+from instseg_ros.methods.fused import FusedConvolution, fuse, over, residual
 
 CPU = torch.device("cpu")
 TINY = dict(
@@ -43,6 +45,46 @@ def test_one_call_answers_as_three_layers_do(geometry, monkeypatch):
     assert [type(part) for part in layer] == [FusedConvolution]
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
     assert (before.min() < 0) == (geometry.get("relu") is False)
+
+
+def test_a_convolution_of_each_channel_by_itself_is_fused_too(monkeypatch):
+    in_full_precision(monkeypatch)
+    torch.manual_seed(0)
+    x = torch.randn(1, 6, 12, 9)
+    layer = trained(nn.Sequential(nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), nn.BatchNorm2d(6)), x)
+    with torch.no_grad():
+        before = layer(x)
+        torch.testing.assert_close(fuse(layer, CPU)(x), before, atol=1e-5, rtol=1e-4)
+    assert [type(part) for part in layer] == [FusedConvolution]
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.sampled_from([1, 3]), st.integers(0, 1000))
+def test_maps_need_not_be_concatenated_nor_skips_added(relu, channels, kernel, seed):
+    torch.manual_seed(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        in_full_precision(patch)
+        layer = conv_bn(sum(channels), 5, kernel, relu=relu).eval()
+        maps, skip = [torch.randn(2, c, 7, 8) for c in channels], torch.randn(2, 5, 7, 8)
+        untouched = [x.clone() for x in (*maps, skip)]
+        with torch.no_grad():
+            joined, added = over(layer, maps), residual(layer[:2], torch.cat(maps, 1), skip)
+            fuse(layer, CPU)
+            torch.testing.assert_close(over(layer, maps), joined, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(residual(layer, torch.cat(maps, 1), skip), added, atol=1e-5, rtol=1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(untouched, (*maps, skip)))
+
+
+def test_a_call_that_this_torch_does_not_know_is_not_made(monkeypatch):
+    in_full_precision(monkeypatch)
+
+    def unknown(*inputs, **options):
+        raise NotImplementedError("mkldnn::_convolution_pointwise is not available")
+
+    monkeypatch.setattr(FusedConvolution, "forward", unknown)
+    assert not fused._onednn.__wrapped__()
+    monkeypatch.undo()
+    assert fused._onednn.__wrapped__()
 
 
 @pytest.mark.parametrize("missing", ["nothing", "oneDNN's operation", "a CPU"])

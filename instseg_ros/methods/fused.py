@@ -6,6 +6,7 @@ Between a network's narrow convolutions, passes over memory cost a CPU as much a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ class FusedConvolution(nn.Module):
         c, self.type = convolution, half_type("cpu") or torch.float32
         self.relu, self.bias = relu, c.bias.detach().to(self.type)
         self.geometry = c.padding, c.stride, c.dilation, c.groups
-        self.weight = c.weight.detach().to(self.type).contiguous(memory_format=torch.channels_last)
+        self.weight = c.weight.detach().to(self.type)
         self._packed: dict[tuple[int, ...], list[Tensor]] = {}
 
     def forward(self, *maps: Tensor, skip: Tensor | None = None) -> Tensor:
@@ -85,10 +86,9 @@ class FusedConvolution(nn.Module):
     def _weights(self, channels: tuple[int, ...]) -> list[Tensor]:
         """The weights for each of the maps, as oneDNN wants them."""
         if channels not in self._packed:
+            parts = [self.weight] if len(channels) == 1 else self.weight.split(channels, 1)
             pack = torch.ops.mkldnn._reorder_convolution_weight
-            self._packed[channels] = [
-                pack(weight.contiguous(memory_format=torch.channels_last), *self.geometry, None) for weight in self.weight.split(channels, 1)
-            ]
+            self._packed[channels] = [pack(w.contiguous(memory_format=torch.channels_last), *self.geometry, None) for w in parts]
         return self._packed[channels]
 
 
@@ -98,6 +98,13 @@ def _is_convolution(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and len(module) >= 2 and [type(layer) for layer in module] == kinds[: len(module)]
 
 
+@cache
 def _onednn() -> bool:
-    """Whether this torch has oneDNN with the calls that torch's compiler makes of it."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    """Whether this torch makes the calls to oneDNN that its compiler would make: found by a trial, builds for some processors have not all."""
+    x = torch.ones(1, 1, 3, 3)
+    try:
+        FusedConvolution(nn.Conv2d(2, 1, 1), relu=True)(x, x)
+        FusedConvolution(nn.Conv2d(1, 1, 1), relu=True)(x, skip=x)
+    except (AttributeError, RuntimeError):
+        return False
+    return True
