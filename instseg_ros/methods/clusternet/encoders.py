@@ -41,7 +41,11 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return residual(self.body[-1], self.body[:-1](x), self.skip(x))
+        *inner, last = self.body
+        y = x
+        for layer in inner:
+            y = layer(y)
+        return residual(last, y, self.skip(x))
 
 
 class ResNet(nn.Module):

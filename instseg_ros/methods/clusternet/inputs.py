@@ -16,9 +16,7 @@ POSITION_SCALE = 0.1  # metres per unit of the xyz channels
 CONTRAST_SCALE = 0.01  # metres per unit of the local depth contrast
 CONTRAST_WINDOW = 21  # pixels; about half a part at bin-picking range
 CLIP = 5.0
-
-
-SCALED_COLOR = np.arange(256, dtype=np.float32) / np.float32(127.5) - 1
+SCALED_COLOR = np.arange(256, dtype=np.float32) / np.float32(127.5) - 1  # of each of the 256 values
 
 
 def check_inputs(names: Collection[str]) -> None:

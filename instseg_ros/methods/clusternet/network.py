@@ -238,13 +238,13 @@ def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
+def _upsampled(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Features for the next convolution: autocast interpolates in 32 bits, and all that is concatenated with them would follow."""
+    return _resize(x, size).to(x.dtype)
+
+
 def _fold(x: Tensor) -> Tensor:
     """``pixel_unshuffle(x, 2)`` as a convolution with a kernel of ones and zeros: exact, several times faster, and channels-last stays."""
     channels = 4 * x.shape[1]
     kernel = torch.eye(channels, dtype=x.dtype, device=x.device).view(channels, -1, 2, 2)
     return F.conv2d(x, kernel.contiguous(memory_format=torch.channels_last), stride=2)
-
-
-def _upsampled(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Features for the next convolution: autocast interpolates in 32 bits, and all that is concatenated with them would follow."""
-    return _resize(x, size).to(x.dtype)
