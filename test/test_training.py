@@ -90,9 +90,9 @@ def test_a_scorer_is_taught_beside_weights_that_stay(bins, tmp_path, capsys):
     command = ["train", "clusternet", "--data", str(bins)]
     finds = {"thresholds": {"mask": 0.01, "min_pixels": 1}}
     assert main([*command, "--steps", "1", "--out", str(first), "--config", write_config(tmp_path, TINY, finds)]) == 0
-    scored = {"network": {"scored": True}, "trainer": {"score_images": 2}}
+    scored = {"network": {"scored": True}, "trainer": {"score_images": 2, "init": str(first)}}  # as good as --init
     config = write_config(tmp_path, TINY, finds | scored)
-    assert main([*command, "--steps", "0", "--init", str(first), "--out", str(second), "--config", config]) == 0
+    assert main([*command, "--steps", "0", "--out", str(second), "--config", config]) == 0
     clusters = re.search(r"learned from (\d+) clusters of 2 training images", capsys.readouterr().out)
     assert clusters and int(clusters[1]) > 0
     before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")

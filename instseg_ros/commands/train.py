@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help=f"YAML, or the name of a shipped one (default {defaults}; --shapes: {SHAPES_CONFIG})")
     parser.add_argument("--init", metavar="DIR", help="start from this model (directory or shipped name), not from random weights; not for insegan")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT/run")
-    parser.add_argument("--steps", metavar="N", type=int, help="stop after N optimiser steps in all; clusternet: 0 with --init teaches refiner and scorer alone")
+    parser.add_argument("--steps", metavar="N", type=int, help="stop after N optimiser steps in all; clusternet: 0 with --init or trainer.init teaches refiner and scorer alone")
     parser.add_argument("--shapes", metavar="N[,N…]", help="layered: train on drawn shapes, N of each class in an image, instead of --data")
     unlabelled = parser.add_argument_group("insegan")
     unlabelled.add_argument("--bag", metavar="FILE", type=Path, help="rosbag2 of the bin, instead of --data")
@@ -66,10 +66,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train as asked; returns the metrics of the trained model."""
     from ..training.config import read_training_config
 
-    if args.steps is not None and args.steps < (0 if args.method == "clusternet" and args.init is not None else 1):
-        raise InputError(f"--steps must be at least 1, got {args.steps}; 0 is for clusternet with --init, whose refiner and scorer are taught alone")
     usual = SHAPES_CONFIG if args.shapes is not None else DEFAULT_CONFIG[args.method]
     config = read_training_config(args.config or usual)
+    starts = args.method == "clusternet" and (args.init or config.get("trainer", {}).get("init"))
+    if args.steps is not None and args.steps < (0 if starts else 1):
+        raise InputError(
+            f"--steps must be at least 1, got {args.steps}; 0 is for clusternet with --init (or trainer.init in the configuration), whose "
+            "refiner and scorer are taught alone"
+        )
     metrics = (_fit_insegan if args.method == "insegan" else _fit_supervised)(args, config)
     print(f"{args.out}: " + (", ".join(f"{name} {value:.3f}" for name, value in metrics.items()) or "no validation split"))
     return metrics
