@@ -9,6 +9,7 @@ import torch
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
 from instseg_ros.geometry import deproject, label_moments, sqrt_covariance
+from instseg_ros.methods.clusternet.encoders import pooled
 from instseg_ros.methods.clusternet.inputs import INPUT_CHANNELS, fill_depth, network_inputs
 from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction, _fold, add_inputs
 from instseg_ros.methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds
@@ -191,6 +192,13 @@ def test_folding_moves_values_and_changes_none(kind):
     x = torch.randn(2, 3, 6, 8).to(kind).contiguous(memory_format=torch.channels_last)
     folded = _fold(x)
     assert torch.equal(folded, torch.nn.functional.pixel_unshuffle(x, 2)) and folded.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+def test_pooling_takes_the_largest_of_four(kind):
+    x = torch.randn(2, 3, 6, 8).to(kind).contiguous(memory_format=torch.channels_last)
+    smaller = pooled(x)
+    assert torch.equal(smaller, torch.nn.functional.max_pool2d(x, 2)) and smaller.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_holes_take_the_nearest_reading():

@@ -19,7 +19,7 @@ from ...frame import Frame
 from ...geometry import depth_order, deproject, label_moments
 from ...instances import Instances
 from ..fused import fuse
-from ..half_precision import half_precision
+from ..half_precision import half_precision, half_type
 from ..model_directory import ModelDirectory
 from ..segmenter import Segmenter
 from ..thresholds import check_turns, read_thresholds
@@ -29,6 +29,10 @@ from .refinement import Evidence, Refiner, refiner_inputs, relabel, windows
 from .scoring import cluster_facts
 from .turns import mean_over_turns
 from .votes import Votes, cluster_means, seedness, spread
+
+
+BATCH = 4
+"""Windows are refined in multiples of it: oneDNN keeps what it prepared for every number that it has seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +158,9 @@ class ClusterNetSegmenter(Segmenter):
         """Labels (H, W) int64, on the CPU, of a second look at each cluster."""
         corners = windows(evidence.labels, len(evidence.centroid))
         inputs, logits = refiner_inputs(evidence, corners)
+        spare = -len(inputs) % BATCH
         with half_precision(self.device):
-            logits = logits + refiner(inputs)
+            logits = logits + refiner(F.pad(inputs, (0, 0, 0, 0, 0, 0, 0, spare)))[: len(inputs)]
         return relabel(evidence.labels.cpu(), corners.cpu(), logits.cpu())  # a loop over clusters, which a GPU would be slow at
 
     @torch.inference_mode()
@@ -182,7 +187,7 @@ class ClusterNetSegmenter(Segmenter):
         tensors = {}
         for name, image in images.items():
             # (H, W, C) memory seen as (1, C, H, W) is channels-last already.
-            tensor = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)
+            tensor = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device, half_type(self.device.type))
             tensors[name] = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
         with half_precision(self.device):
             prediction = self.network(tensors, upsample=False)
