@@ -5,6 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.ndimage import distance_transform_edt
 
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
@@ -207,6 +211,22 @@ def test_holes_take_the_nearest_reading():
     filled, valid = fill_depth(depth)
     assert valid.sum() == 2 and filled[0, 0] == 0.5 and filled[4, 6] == 0.7
     assert not fill_depth(np.full((3, 3), np.nan, np.float32))[1].any()
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_every_hole_takes_one_of_the_readings_that_are_nearest(valid):
+    depth = np.where(valid, np.arange(1, valid.size + 1).reshape(valid.shape), np.nan).astype(np.float32)  # each says where it was read
+    filled, known = fill_depth(depth)
+    assert np.array_equal(known, valid)
+    if not valid.any():
+        assert (filled == 0).all()
+        return
+    assert np.array_equal(filled[valid], depth[valid])
+    place = np.stack(np.divmod(filled.astype(int) - 1, valid.shape[1]), -1)
+    assert valid[place[..., 0], place[..., 1]].all()
+    taken = np.linalg.norm(place - np.stack(np.indices(valid.shape), -1), axis=-1)
+    assert (taken <= 1.1 * distance_transform_edt(~valid) + 1e-6).all()  # OpenCV's mask measures to a few per cent
+
 
 
 def test_inputs_carry_validity_and_metres():

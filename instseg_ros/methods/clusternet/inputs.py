@@ -39,13 +39,11 @@ def fill_depth(depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return depth, valid
     if not valid.any():
         return np.zeros_like(depth), valid
-    _, nearest = cv2.distanceTransformWithLabels(
-        (~valid).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    # Labels of valid pixels are a bijection onto 1…count, so they index the readings.
-    readings = np.zeros(int(nearest.max()) + 1, np.float32)
-    readings[nearest[valid]] = depth[valid]
-    return readings[nearest], valid
+    hole = ~valid
+    _, nearest = cv2.distanceTransformWithLabels(hole.view(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    filled = depth.copy()
+    filled[hole] = depth[valid][nearest[hole] - 1]  # labels count the valid pixels, row by row
+    return filled, valid
 
 
 def scaled_color(color: np.ndarray) -> np.ndarray:
