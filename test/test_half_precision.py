@@ -6,6 +6,7 @@ import torch
 
 from instseg_ros.bags import read_frames
 from instseg_ros.methods import fused, half_precision, load_segmenter
+from instseg_ros.methods.clusternet import segmenter
 from instseg_ros.resources import find_bag, find_model
 from instseg_ros.training import config
 
@@ -29,7 +30,7 @@ def test_the_answer_is_the_same_but_for_its_borders(monkeypatch):
     frame = next(iter(read_frames(find_bag())))
     answers = []
     for kind in (None, torch.bfloat16):  # emulated, and slow, where the CPU has none
-        for module in (half_precision, fused):
+        for module in (half_precision, fused, segmenter):
             monkeypatch.setattr(module, "half_type", lambda device, kind=kind: kind)
         answers.append(load_segmenter(find_model("clusternet-bin"), "cpu").segment(frame))
     full, half = answers
