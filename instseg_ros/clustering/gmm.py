@@ -29,7 +29,7 @@ class GaussianMixture:
         Args:
             features: (N, D). labels: (N,) int64 in 0…K−1, −1 = left out. noise: standard deviation added to each axis.
         """
-        use = labels >= 0
+        use = torch.nonzero(labels >= 0)[:, 0]
         x, k = features[use], labels[use]
         count_k, d = int(k.max()) + 1, features.shape[1]
         count = torch.bincount(k, minlength=count_k).clamp_min(1).to(x.dtype)

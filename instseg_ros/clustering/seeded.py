@@ -22,22 +22,23 @@ def sphere_clusters(features: Tensor, probability: Tensor, radius: Tensor, *, mi
         (N,) int64 cluster of each point, 0…K−1 in the order found, −1 = unassigned.
     """
     labels = torch.full((features.shape[0],), -1, dtype=torch.int64, device=features.device)
-    # The points still free, compacted once a seed: every step touches only what is left.
+    # The points still free, compacted once a seed: every step touches only what is left. Axis by axis, sums over three are fast.
     index = torch.arange(features.shape[0], device=features.device)
-    f, p, r = features, probability, radius
+    f, p, reach = features.T.contiguous(), probability.contiguous(), radius.square()
     found = 0
     for _ in range(2 * max_clusters):
         if index.numel() < max(min_points, 1) or found == max_clusters:
             break
-        seed = int(p.argmax())
-        inside = (f - f[seed]).square().sum(1) <= r[seed] ** 2
+        seed = p.argmax()
+        inside = (f - f[:, seed, None]).square_().sum(0) <= reach[seed]
         inside[seed] = True  # also with radius 0: every step makes progress
         members = index[inside]
         if members.numel() >= min_points:
-            labels[members] = found
+            labels.index_fill_(0, members, found)
             found += 1
-        outside = ~inside
-        index, f, p, r = index[outside], f[outside], p[outside], r[outside]
+        outside = torch.nonzero(~inside)[:, 0]
+        index, p, reach = (x.index_select(0, outside) for x in (index, p, reach))
+        f = f.index_select(1, outside)
     return labels
 
 
@@ -53,8 +54,8 @@ def merge_fragments(features: Tensor, labels: Tensor, radius: Tensor) -> Tensor:
     Returns:
         (N,) int64, renumbered without gaps.
     """
-    use = labels >= 0
-    if not bool(use.any()):
+    use = torch.nonzero(labels >= 0)[:, 0]
+    if not len(use):
         return labels
     k = labels[use]
     count = torch.bincount(k).to(features.dtype)
