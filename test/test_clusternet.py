@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from instseg_ros.errors import InputError
 from instseg_ros.frame import Frame
 from instseg_ros.geometry import deproject, label_moments, sqrt_covariance
-from instseg_ros.methods.clusternet.encoders import pooled
+from instseg_ros.methods.clusternet.encoders import max_pool
 from instseg_ros.methods.clusternet.inputs import INPUT_CHANNELS, fill_depth, network_inputs
 from instseg_ros.methods.clusternet.network import ClusterNet, ClusterNetConfig, Prediction, _fold, add_inputs
 from instseg_ros.methods.clusternet.segmenter import ClusterNetSegmenter, Thresholds
@@ -201,7 +201,7 @@ def test_folding_moves_values_and_changes_none(kind):
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
 def test_pooling_takes_the_largest_of_four(kind):
     x = torch.randn(2, 3, 6, 8).to(kind).contiguous(memory_format=torch.channels_last)
-    smaller = pooled(x)
+    smaller = max_pool(x)
     assert torch.equal(smaller, torch.nn.functional.max_pool2d(x, 2)) and smaller.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -226,7 +226,6 @@ def test_every_hole_takes_one_of_the_readings_that_are_nearest(valid):
     assert valid[place[..., 0], place[..., 1]].all()
     taken = np.linalg.norm(place - np.stack(np.indices(valid.shape), -1), axis=-1)
     assert (taken <= 1.1 * distance_transform_edt(~valid) + 1e-6).all()  # OpenCV's mask measures to a few per cent
-
 
 
 def test_inputs_carry_validity_and_metres():

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..fused import over, residual
 
@@ -92,15 +93,28 @@ class VGG(nn.Module):
         self.out_channels = tuple(widths[1:])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        half = self.block2(pooled(self.block1(x)))
-        quarter = self.block3(pooled(half))
-        return half, quarter, self.block4(pooled(quarter))
+        half = self.block2(max_pool(self.block1(x)))
+        quarter = self.block3(max_pool(half))
+        return half, quarter, self.block4(max_pool(quarter))
 
 
-def pooled(x: Tensor) -> Tensor:
+def max_pool(x: Tensor) -> Tensor:
     """``max_pool2d(x, 2)`` of (B, C, H, W), H and W even; that takes three times as long in 16 bits on a CPU."""
     x = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
     return torch.maximum(x[..., ::2], x[..., 1::2])
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, to ``size`` (H, W)."""
+    if x.shape[-2:] == tuple(size):
+        return x
+    x = x.contiguous() if x.shape[1] <= 2 else x  # few channels are resized plane by plane four times faster
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+def upsampled(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Features for the next convolution: autocast interpolates in 32 bits, and all that is concatenated with them would follow."""
+    return resize(x, size).to(x.dtype)
 
 
 class ASPP(nn.Module):

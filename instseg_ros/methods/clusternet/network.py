@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ...errors import InputError
 from ..fused import over
 from ..yaml_values import lists_to_tuples
-from .encoders import ASPP, VGG, ResNet, conv_bn
+from .encoders import ASPP, VGG, ResNet, conv_bn, resize, upsampled
 from .inputs import INPUT_CHANNELS, check_inputs
 from .refinement import Refiner
 from .scoring import Scorer
@@ -176,7 +176,7 @@ class ClusterNet(nn.Module):
         if self.resnets:
             stems, c1s, c4s = zip(*(net(images[name]) for name, net in self.resnets.items()))
             c1f = over(self.fuse_c1, c1s)
-            context = _upsampled(self.aspp_c4(torch.cat(c4s, 1)), c1f.shape[-2:])
+            context = upsampled(self.aspp_c4(torch.cat(c4s, 1)), c1f.shape[-2:])
             at8, at4, at2 = [c1f, context], list(c1s), list(stems)
         if "depth" in c.inputs:
             half, quarter, eighth = self.vgg(images["depth"])
@@ -184,21 +184,21 @@ class ClusterNet(nn.Module):
             at8, at4, at2 = [*at8, df], [*at4, quarter], [*at2, half]
             context = df if context is None else context
         x = over(self.decode8, at8)
-        x4 = _upsampled(x, (size[0] // 4, size[1] // 4))
+        x4 = upsampled(x, (size[0] // 4, size[1] // 4))
         x4 = over(self.decode4, [x4] if self.squeeze4 is None else [x4, over(self.squeeze4, at4)])
         decoded = {4: x4}
         if self.decode2 is not None:
-            x2 = _upsampled(x4, (size[0] // 2, size[1] // 2))
+            x2 = upsampled(x4, (size[0] // 2, size[1] // 2))
             decoded[2] = over(self.decode2, [x2] if self.squeeze2 is None else [x2, over(self.squeeze2, at2)])
         if self.decode1 is not None:
             decoded[1] = self._decode_inputs(decoded[2], [images[name] for name in c.inputs], size)
-        features = _resize(self._unfold(self.feature_head(decoded[c.feature_stride]), c.feature_stride), target) * c.metres
-        radius = F.softplus(_resize(self.radius_head(context), target)) * c.metres
+        features = resize(self._unfold(self.feature_head(decoded[c.feature_stride]), c.feature_stride), target) * c.metres
+        radius = F.softplus(resize(self.radius_head(context), target)) * c.metres
         return Prediction(
             votes=features[:, :3],
             moments=features[:, 3:] if c.moments else None,
-            mask=_resize(self._unfold(self.mask_head(decoded[c.mask_stride]), c.mask_stride), target),
-            center=_resize(self._unfold(self.center_head(decoded[c.mask_stride]), c.mask_stride), target),
+            mask=resize(self._unfold(self.mask_head(decoded[c.mask_stride]), c.mask_stride), target),
+            center=resize(self._unfold(self.center_head(decoded[c.mask_stride]), c.mask_stride), target),
             radius=radius,
         )
 
@@ -207,7 +207,7 @@ class ClusterNet(nn.Module):
         if self.config.subpixel:
             folded = [_fold(x.to(x2.dtype)) for x in inputs]
             return over(self.decode1, [x2, torch.cat(folded, 1)] if self.config.detail_skips else [x2])
-        x1 = _upsampled(x2, size)
+        x1 = upsampled(x2, size)
         return over(self.decode1, [x1] if self.squeeze1 is None else [x1, over(self.squeeze1, inputs)])
 
     def _unfold(self, head: Tensor, stride: int) -> Tensor:
@@ -229,18 +229,6 @@ def add_inputs(network: ClusterNet, weights: dict[str, Tensor]) -> dict[str, Ten
             value = torch.cat([value[:, :before], new, value[:, before:]], 1)
         widened[name] = value
     return widened
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    if x.shape[-2:] == tuple(size):
-        return x
-    x = x.contiguous() if x.shape[1] <= 2 else x  # few channels are resized plane by plane four times faster
-    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
-
-
-def _upsampled(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Features for the next convolution: autocast interpolates in 32 bits, and all that is concatenated with them would follow."""
-    return _resize(x, size).to(x.dtype)
 
 
 def _fold(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ...clustering.gmm import GaussianMixture
 from ...geometry import window_overlap
 from ..fused import over
-from .encoders import conv_bn
+from .encoders import conv_bn, upsampled
 
 WINDOW = 80
 """Side of a window, pixels; a multiple of 4. Refiners taught at 96, as the shipped ones, lose next to nothing and take a third less time."""
@@ -130,13 +130,9 @@ class Refiner(nn.Module):
         """(K, C, WINDOW, WINDOW) → (K, WINDOW, WINDOW) float32."""
         fine = self.fine(inputs.contiguous(memory_format=torch.channels_last))
         middle = self.middle(fine)
-        x = _double(self.coarse(middle))
-        x = _double(over(self.up_middle, [middle, x]))
+        x = upsampled(self.coarse(middle), middle.shape[-2:])
+        x = upsampled(over(self.up_middle, [middle, x]), fine.shape[-2:])
         return self.head(over(self.up_fine, [fine, x]))[:, 0].float()
-
-
-def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False).to(x.dtype)
 
 
 def relabel(labels: Tensor, corners: Tensor, logits: Tensor) -> Tensor:

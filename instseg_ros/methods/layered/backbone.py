@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..clusternet.encoders import ASPP, ResidualBlock, conv_bn
+from ..clusternet.encoders import ASPP, ResidualBlock, conv_bn, upsampled
 
 
 class SeparableConv(nn.Sequential):
@@ -121,9 +121,5 @@ class DeepLabFeatures(nn.Module):
         quarter, eighth, sixteenth = self.encoder(x)
         context = self.aspp(sixteenth)
         if self.decode8 is not None:
-            context = self.decode8(torch.cat([_up(context, eighth), self.squeeze8(eighth)], 1))
-        return self.decode4(torch.cat([_up(context, quarter), self.squeeze4(quarter)], 1))
-
-
-def _up(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)
+            context = self.decode8(torch.cat([upsampled(context, eighth.shape[-2:]), self.squeeze8(eighth)], 1))
+        return self.decode4(torch.cat([upsampled(context, quarter.shape[-2:]), self.squeeze4(quarter)], 1))
